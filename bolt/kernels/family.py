@@ -1,0 +1,117 @@
+"""The kernel-family contract: one Python module here, one template of the same stem in `templates/`.
+
+A rendered kernel is one C++ translation unit that defines exactly one function with C linkage:
+
+    void NAME(void* const* p, const int64_t* d, void* scratch, int64_t part, int64_t parts);
+
+`p` has one pointer per operand of the spec, in order (to element (0, ..., 0) of the view; a packed
+constant is passed as `pack` returned it). `d` holds the run-time dims and strides, in the order of
+`spec.dynamic()`. The call does share `part` of `parts` equal shares of the work; the shares are
+independent of each other, may run in any order or at the same time, and together compute everything.
+`scratch` is a 64-byte-aligned buffer of `scratch_bytes` that no other share uses.
+
+A kernel neither reads nor writes outside its operands' dims, `spec.halo()` aside. It may assume that all
+dims are >= 1 and that pointers are aligned to their element size only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from bolt.ops.spec import Spec, canonical
+from bolt.report import Rejection
+from bolt.target import Target
+
+Config = Any
+"""A frozen dataclass of a family: HOW. Its fields are plain ints, strings, bools and tuples of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A rendered translation unit.
+
+    Attributes:
+        name: the C symbol it defines.
+        text: C++ source.
+    """
+
+    name: str
+    text: str
+
+
+class Family(Protocol):
+    """One way to compute some specs."""
+
+    name: str
+
+    def supports(self, spec: Spec, target: Target) -> Rejection | None:
+        """None when this family computes `spec` on `target`, else why not.
+
+        Whatever is supported compiles and is right: anything else is a bug here.
+        """
+
+    def configs(self, spec: Spec, target: Target) -> Sequence[Config]:
+        """Legal configurations, in a deterministic order; never empty for a supported spec."""
+
+    def estimate(self, spec: Spec, config: Config, target: Target) -> float:
+        """Relative cost (lower is better) by an analytic model; ranks configs without running them."""
+
+    def render(self, spec: Spec, config: Config, target: Target, name: str) -> str:
+        """The C++ source of the kernel called `name`."""
+
+    def pack(
+        self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """What `p` receives for the constant operands: {operand: packed 1-D array}.
+
+        Args:
+            constants: the operands named in `spec.constants`, with the dims of the operand.
+        """
+
+    def scratch_bytes(self, spec: Spec, config: Config, target: Target) -> int:
+        """Bytes of scratch one share needs (0 for none)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A spec, a family and one of its configs."""
+
+    spec: Spec
+    family: Family
+    config: Config
+    target: Target
+
+    @property
+    def key(self) -> str:
+        import hashlib
+
+        text = "|".join((self.family.name, self.target.name, canonical(self.spec), canonical(self.config)))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The C symbol: readable, unique by the key's first digits."""
+        return f"bolt_{self.family.name}_{self.spec.op}_{self.key[:12]}"
+
+    def source(self) -> Source:
+        return Source(
+            name=self.name, text=self.family.render(self.spec, self.config, self.target, self.name)
+        )
+
+
+def argument_names(spec: Spec) -> list[dict[str, list[str]]]:
+    """How a template spells each operand's dims and strides: a literal, or `d[i]` when run-time.
+
+    Returns:
+        One {"dims": [...], "strides": [...]} per operand.
+    """
+    spelled = [
+        {"dims": [str(v) for v in o.dims], "strides": [str(v) for v in o.strides]} for o in spec.operands
+    ]
+    for index, slot in enumerate(spec.dynamic()):
+        spelled[slot.operand][slot.what][slot.axis] = f"d[{index}]"
+    return spelled

@@ -1,0 +1,58 @@
+"""Data types: one row per type with the spelling every other part of bolt needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DType:
+    """An element type.
+
+    Attributes:
+        name: bolt's own short name, used in kernel names and cache keys.
+        onnx: `onnx.TensorProto.DataType` number.
+        numpy: NumPy dtype string (of the in-memory representation).
+        cxx: C++ spelling.
+        size_bytes: bytes of one element.
+    """
+
+    name: str
+    onnx: int
+    numpy: str
+    cxx: str
+    size_bytes: int
+
+    @property
+    def np(self) -> np.dtype:
+        """The NumPy dtype."""
+        return np.dtype(self.numpy)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+F32 = DType(name="f32", onnx=1, numpy="float32", cxx="float", size_bytes=4)
+U8 = DType(name="u8", onnx=2, numpy="uint8", cxx="uint8_t", size_bytes=1)
+S8 = DType(name="s8", onnx=3, numpy="int8", cxx="int8_t", size_bytes=1)
+S32 = DType(name="s32", onnx=6, numpy="int32", cxx="int32_t", size_bytes=4)
+S64 = DType(name="s64", onnx=7, numpy="int64", cxx="int64_t", size_bytes=8)
+BOOL = DType(name="bool", onnx=9, numpy="bool", cxx="bool", size_bytes=1)
+
+DTYPES = (F32, U8, S8, S32, S64, BOOL)
+"""The types a module can take in, hand out, or hold inside."""
+
+_BY_ONNX = {d.onnx: d for d in DTYPES}
+_BY_NUMPY = {d.np: d for d in DTYPES}
+
+
+def from_onnx(code: int) -> DType | None:
+    """The row of an ONNX type number, or None when bolt has no such type."""
+    return _BY_ONNX.get(int(code))
+
+
+def from_numpy(dtype: np.dtype | str) -> DType | None:
+    """The row of a NumPy dtype, or None when bolt has no such type."""
+    return _BY_NUMPY.get(np.dtype(dtype))
