@@ -1,8 +1,12 @@
-"""Why each region and candidate was, or was not, taken."""
+"""Why each region and candidate was, or was not, taken; and how far a long run has come."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +25,101 @@ class Rejection:
 
     def __bool__(self) -> bool:
         return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """How far a stage has come.
+
+    Attributes:
+        stage: name of the stage (`load`, `build`, `measure`, `verify`, ...).
+        done: units finished, out of `total` (0 when the total is not known).
+        detail: what is being worked on, a few words.
+    """
+
+    stage: str
+    done: float = 0
+    total: float = 0
+    detail: str = ""
+
+
+Progress = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A `Progress` that shows nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One distinct kernel of a partition.
+
+    Attributes:
+        name: its C symbol.
+        op: what it computes (`conv`, `gemm`, ...).
+        shape: its operands, for a person.
+        family: who generated it.
+        config: how, as plain JSON.
+        uses: calls per run.
+        median_us: its measured time, None when it was not measured.
+        candidates: how many were considered.
+        measured: how many were timed.
+        reason: why it was chosen, one sentence.
+    """
+
+    name: str
+    op: str
+    shape: str
+    family: str
+    config: Any
+    uses: int = 1
+    median_us: float | None = None
+    candidates: int = 1
+    measured: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A part of the model that bolt runs.
+
+    Attributes:
+        name: the partition's name in the artifact.
+        nodes: names of the ONNX nodes it replaces.
+        kernels: its distinct kernels.
+        bolt_ms: its measured time, None when not measured.
+        ort_ms: ONNX Runtime's time for the same, None when not measured.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    kernels: tuple[Kernel, ...] = ()
+    bolt_ms: float | None = None
+    ort_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a model.
+
+    Attributes:
+        model: its name.
+        nodes: how many nodes it has.
+        partitions: what bolt took.
+        rejections: what it did not take, and which candidates lost or failed, with reasons.
+        bolt_ms: time of one whole run as it ships, None when not measured.
+        ort_ms: ONNX Runtime's time for one whole run, None when not measured.
+        notes: further facts by name (threads, target, error against the reference, stage times ...).
+    """
+
+    model: str
+    nodes: int = 0
+    partitions: tuple[Partition, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    bolt_ms: float | None = None
+    ort_ms: float | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; `bolt explain` prints it."""
+        return {"schema": SCHEMA, **asdict(self)}
