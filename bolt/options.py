@@ -68,7 +68,7 @@ class Options:
     @property
     def thread_count(self) -> int:
         """`threads` with 0 resolved to the cores this process may use."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or cores()
 
 
 def make(
@@ -128,6 +128,11 @@ def _shapes(items: Iterable[tuple[str, Sequence[int] | int]]) -> Shapes:
         (name, (dims,) if isinstance(dims, int) else tuple(int(d) for d in dims)) for name, dims in items
     )
     return tuple(sorted(pairs))
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_dir() -> Path:
