@@ -1,0 +1,139 @@
+"""How far a result may be from its reference. Search, tests, the driver and benchmarks share this table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bolt.errors import VerifyError
+from bolt.types import DType
+
+EPSILON = {"f32": 2.0**-24}
+"""Unit roundoff of the types that round; results of all other types must be equal."""
+
+ROUNDINGS = {"f32": 16.0}
+"""Roundoffs an element may be off that do not grow with k: the epilogue's polynomials and one final store."""
+
+GROWTH = {"f32": 4.0}
+"""Roundoffs per sqrt(k): errors of a sum of k products add like a random walk; the factor covers its tail
+and the larger constants of Winograd's transforms."""
+
+MODEL_TOLERANCE = 1e-3
+"""Whole model against ONNX Runtime without optimizations, relative to the output's range. ONNX Runtime's own
+optimizations move fp32 outputs by up to 1.2e-4 (deep sigmoids), so 1e-5 would reject correct results."""
+
+RTOL = 1e-3
+"""Whole model: an element also passes when it is this close relative to its own value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A result against its reference.
+
+    Attributes:
+        ok: within the tolerance, with equal shapes and NaN and infinity in the same places.
+        max_abs: largest |actual - reference| among finite elements.
+        max_rel_to_range: `max_abs` divided by the largest finite |reference|.
+        tolerance: what `max_rel_to_range` was allowed to be (0 for types that must be equal).
+        worst: index of the worst element.
+        reason: why it is not ok, one sentence ("" when ok).
+    """
+
+    ok: bool
+    max_abs: float
+    max_rel_to_range: float
+    tolerance: float
+    worst: tuple[int, ...] = ()
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def require(self, what: str) -> Comparison:
+        """Itself when ok.
+
+        Raises:
+            VerifyError: it is not ok.
+        """
+        if not self.ok:
+            raise VerifyError(f"{what} is wrong: {self.reason}. Please report this with the model")
+        return self
+
+
+def tolerance(dtype: DType, k: int) -> float:
+    """Allowed error relative to the reference's range, for results that accumulate `k` products."""
+    if dtype.name not in EPSILON:
+        return 0.0
+    return EPSILON[dtype.name] * (ROUNDINGS[dtype.name] + GROWTH[dtype.name] * math.sqrt(max(1, k)))
+
+
+def compare(actual: np.ndarray, reference: np.ndarray, *, dtype: DType, k: int = 1) -> Comparison:
+    """One kernel's result against the float64 reference.
+
+    Args:
+        actual: what the kernel stored.
+        reference: float64, or the integers expected.
+        dtype: type of the result.
+        k: products that are summed into one element.
+    """
+    return _compare(np.asarray(actual), np.asarray(reference), tolerance(dtype, k), 0.0)
+
+
+def compare_model(actual: np.ndarray, reference: np.ndarray) -> Comparison:
+    """One model output against the reference run: floats within 1e-3 of the range, all else equal."""
+    floating = np.issubdtype(np.asarray(reference).dtype, np.floating)
+    limits = (MODEL_TOLERANCE, RTOL) if floating else (0.0, 0.0)
+    return _compare(np.asarray(actual), np.asarray(reference), *limits)
+
+
+def _compare(actual: np.ndarray, reference: np.ndarray, limit: float, rtol: float) -> Comparison:
+    if actual.shape != reference.shape:
+        return _failed(limit, f"its shape is {actual.shape}, the reference's is {reference.shape}")
+    if not np.issubdtype(actual.dtype, np.floating):
+        return _exact(actual, reference)
+    a, r = actual.astype(np.float64, copy=False), reference.astype(np.float64, copy=False)
+    if (place := _special_mismatch(a, r)) is not None:
+        at = tuple(int(i) for i in place)
+        return _failed(limit, f"at {at} it is {a[at]}, the reference is {r[at]}")
+    finite = np.isfinite(r)
+    error = np.abs(np.subtract(a, r, where=finite, out=np.zeros_like(r)))
+    scale = float(np.max(np.abs(r), where=finite, initial=0.0))
+    allowed = limit * scale + rtol * np.abs(r, where=finite, out=np.zeros_like(r)) + np.finfo(np.float32).tiny
+    worst = np.unravel_index(int(np.argmax(error / allowed)), error.shape) if error.size else ()
+    return _result(error, allowed, scale, limit, tuple(int(i) for i in worst))
+
+
+def _result(
+    error: np.ndarray, allowed: np.ndarray, scale: float, limit: float, worst: tuple[int, ...]
+) -> Comparison:
+    ok = not error.size or bool(error[worst] <= allowed[worst])
+    largest = float(error.max(initial=0.0))
+    relative = largest / scale if scale else float(largest > 0)
+    reason = f"at {worst} it is off by {relative:.2e} of the range, allowed is {limit:.2e}"
+    return Comparison(
+        ok=ok, max_abs=largest, max_rel_to_range=relative, tolerance=limit, worst=worst,
+        reason="" if ok else reason,
+    )  # fmt: skip
+
+
+def _exact(actual: np.ndarray, reference: np.ndarray) -> Comparison:
+    wrong = actual != reference
+    if not wrong.any():
+        return Comparison(ok=True, max_abs=0.0, max_rel_to_range=0.0, tolerance=0.0)
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    return _failed(
+        0.0, f"at {at} it is {actual[at]}, the reference is {reference[at]} ({int(wrong.sum())} differ)"
+    )
+
+
+def _special_mismatch(a: np.ndarray, r: np.ndarray) -> np.ndarray | None:
+    """Index of the first element that is NaN or infinite on one side only, or None."""
+    infinite = np.isinf(a) | np.isinf(r)
+    wrong = (np.isnan(a) != np.isnan(r)) | (infinite & (a != r) & ~np.isnan(a))
+    return np.argwhere(wrong)[0] if wrong.any() else None
+
+
+def _failed(limit: float, reason: str) -> Comparison:
+    return Comparison(ok=False, max_abs=math.inf, max_rel_to_range=math.inf, tolerance=limit, reason=reason)

@@ -1,0 +1,77 @@
+"""The comparison and its tolerance table."""
+
+import numpy as np
+import pytest
+
+from bolt.errors import VerifyError
+from bolt.types import BOOL, F32, S8
+from bolt.verify import compare, compare_model, tolerance
+
+
+def noise(shape=(64, 64), seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def test_fp32_sums_pass_and_lower_precision_does_not():
+    a, b = noise(seed=1), noise(seed=2)
+    exact = a @ b
+    single = a.astype(np.float32) @ b.astype(np.float32)
+    half = (a.astype(np.float16) @ b.astype(np.float16)).astype(np.float32)
+    assert compare(single, exact, dtype=F32, k=64)
+    assert not compare(half, exact, dtype=F32, k=64)
+
+
+def test_the_tolerance_grows_with_the_sum():
+    assert 0 < tolerance(F32, 1) < tolerance(F32, 1000) < 1e-4
+    assert tolerance(S8, 1000) == 0
+
+
+def test_one_wrong_element_is_found_and_named():
+    reference = noise()
+    actual = reference.astype(np.float32)
+    actual[3, 5] += 1e-3
+    result = compare(actual, reference, dtype=F32)
+    assert not result.ok
+    assert result.worst == (3, 5)
+    assert result.max_abs == pytest.approx(1e-3, rel=1e-2)
+    with pytest.raises(VerifyError, match=r"conv is wrong: at \(3, 5\)"):
+        result.require("conv")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_values_must_agree_in_place(value):
+    reference = noise()
+    reference[1, 2] = value
+    actual = reference.astype(np.float32)
+    assert compare(actual, reference, dtype=F32)
+    actual[1, 2] = 0
+    assert not compare(actual, reference, dtype=F32)
+    assert not compare(reference.astype(np.float32), noise(), dtype=F32)
+
+
+def test_an_infinity_of_the_wrong_sign_is_wrong():
+    assert not compare(np.array([np.inf]), np.array([-np.inf]), dtype=F32)
+
+
+def test_integers_and_bools_are_exact():
+    assert compare(np.array([1, 2], np.int8), np.array([1, 2]), dtype=S8)
+    assert not compare(np.array([1, 3], np.int8), np.array([1, 2]), dtype=S8)
+    assert not compare(np.array([True]), np.array([False]), dtype=BOOL)
+
+
+def test_shapes_must_agree():
+    assert "shape" in compare(noise((2, 3)), noise((3, 2)), dtype=F32).reason
+
+
+def test_empty_and_all_zero_results():
+    assert compare(np.zeros((0, 3)), np.zeros((0, 3)), dtype=F32)
+    assert compare(np.zeros(3, np.float32), np.zeros(3), dtype=F32)
+    assert not compare(np.full(3, 1e-20, np.float32), np.zeros(3), dtype=F32)
+
+
+def test_a_model_gets_a_thousandth_of_the_range():
+    reference = noise().astype(np.float32)
+    span = np.abs(reference).max()
+    assert compare_model(reference + 0.9e-3 * span, reference)
+    assert not compare_model(reference + 2.5e-3 * span, reference)
+    assert not compare_model(np.array([1], np.int64), np.array([2], np.int64))
