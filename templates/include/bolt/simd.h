@@ -51,8 +51,29 @@ BOLT_INLINE void vstore_n(float* p, vf x, int64_t n) {
 #endif
 
 BOLT_INLINE vf vselect(vi mask, vf a, vf b) { return mask ? a : b; }
+BOLT_INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+
+// The larger (smaller) of a and b: one instruction. A NaN in b passes through, a NaN in a loses.
+#if BOLT_VL == 16 && defined(__AVX512F__)
+BOLT_INLINE vf vmax(vf a, vf b) { return __builtin_ia32_maxps512_mask(a, b, a, (uint16_t)-1, 4); }
+BOLT_INLINE vf vmin(vf a, vf b) { return __builtin_ia32_minps512_mask(a, b, a, (uint16_t)-1, 4); }
+#elif BOLT_VL == 8 && defined(__AVX__)
+BOLT_INLINE vf vmax(vf a, vf b) { return __builtin_ia32_maxps256(a, b); }
+BOLT_INLINE vf vmin(vf a, vf b) { return __builtin_ia32_minps256(a, b); }
+#elif BOLT_VL == 4 && defined(__SSE__)
+BOLT_INLINE vf vmax(vf a, vf b) { return __builtin_ia32_maxps(a, b); }
+BOLT_INLINE vf vmin(vf a, vf b) { return __builtin_ia32_minps(a, b); }
+#else
 BOLT_INLINE vf vmax(vf a, vf b) { return a > b ? a : b; }
 BOLT_INLINE vf vmin(vf a, vf b) { return a < b ? a : b; }
-BOLT_INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
-BOLT_INLINE vf vrelu(vf x) { return vmax(x, vf{}); }
-BOLT_INLINE vf vclip(vf x, vf lo, vf hi) { return vmin(vmax(x, lo), hi); }
+#endif
+
+// The same where a NaN in either operand passes through, as in ONNX Max and Min.
+BOLT_INLINE vf vmax_nan(vf a, vf b) { return a == a ? vmax(a, b) : a; }
+BOLT_INLINE vf vmin_nan(vf a, vf b) { return a == a ? vmin(a, b) : a; }
+
+// x is the second operand: NaN stays NaN.
+BOLT_INLINE vf vrelu(vf x) { return vmax(vf{}, x); }
+BOLT_INLINE vf vclip(vf x, vf lo, vf hi) { return vmin(hi, vmax(lo, x)); }
+
+#include "bolt/vmath.h"
