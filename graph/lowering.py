@@ -1,0 +1,96 @@
+"""Which nodes bolt takes, and the walk that lowers a partition of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from bolt.epilogue import POINTWISE, supports_dtype
+from bolt.graph.anchors import ANCHORS, conv_pads
+from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
+from bolt.graph.layouts import Layouts
+from bolt.graph.lower import CannotLower, Lowering
+from bolt.graph.movers import MOVERS
+from bolt.graph.partition import Partition
+from bolt.graph.region import grow
+from bolt.graph.shapes import Shapes
+from bolt.program import Halo, Program
+from bolt.report import Rejection
+
+
+def is_pointwise(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether `node` is part of the epilogue language, its types included."""
+    if node.op_type not in POINTWISE or len(node.outputs) != 1:
+        return False
+    types = [shapes.dtype(v) for v in node.inputs if v is not None]
+    out = shapes.dtype(node.outputs[0])
+    return out is not None and None not in types and supports_dtype(node.op_type, types, out)
+
+
+def claim(node: ir.Node, shapes: Shapes) -> Rejection | None:
+    """None when bolt has a kernel for `node`, else why not."""
+
+    def no(reason: str) -> Rejection:
+        return Rejection(stage="partition", subject=node.name or node.op_type, reason=reason)
+
+    if node.domain not in ("", "ai.onnx", BOLT_DOMAIN):
+        return no(f"{node.domain}::{node.op_type} is not an ONNX operator")
+    if _is_known(node, shapes):
+        return None
+    for value in (*node.inputs, *node.outputs):
+        if value is None or (value in node.outputs[1:] and not list(value.uses())):
+            continue
+        if shapes.dtype(value) is None:
+            return no(f"the type of {value.name!r} has no kernel")
+        if shapes.dims(value) is None:
+            return no(f"the shape of {value.name!r} depends on data")
+        if any(d == 0 for d in shapes.dims(value) or ()):
+            return no(f"{value.name!r} is empty")
+    if node.op_type in ANCHORS or node.op_type in MOVERS or is_pointwise(node, shapes):
+        return None
+    return no(f"{node.op_type} has no kernel for these types")
+
+
+def _is_known(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether every output is integers the module can compute from the input dims alone."""
+    return bool(node.outputs) and all(
+        shapes.ints(o) is not None and shapes.dtype(o) is not None for o in node.outputs
+    )
+
+
+def lower(partition: Partition, shapes: Shapes, *, opset: int, sample: Mapping[str, int]) -> Program:
+    """The program of a partition.
+
+    Args:
+        sample: a typical value of every symbol; decides memory orders where strides are symbolic.
+
+    Raises:
+        CannotLower: a node fits no kernel after all; it names the node and the reason.
+    """
+    outputs = frozenset(partition.outputs)
+    nodes = [n for n in partition.nodes if not _is_known(n, shapes)]
+
+    def pads(node: ir.Node) -> Halo | None:
+        weights, value = constant(operand(node, 1)), node.inputs[0]
+        dims = None if value is None else shapes.dims(value)
+        return None if weights is None or dims is None else conv_pads(node, dims, weights.shape[2:])
+
+    layouts = Layouts(nodes, outputs, shapes, pads)
+    low = Lowering(partition, shapes, layouts, sample, opset)
+    regions = grow(
+        nodes,
+        outputs,
+        shapes,
+        is_pointwise=lambda n: is_pointwise(n, shapes),
+        takes_epilogue=lambda n: n.op_type in ANCHORS,
+    )
+    for region in regions:
+        anchor = region.anchor
+        if anchor is None or anchor.op_type in ANCHORS:
+            low.region(region, None if anchor is None else ANCHORS[anchor.op_type](low, anchor))
+        elif anchor.op_type in MOVERS:
+            MOVERS[anchor.op_type](low, anchor)
+        else:
+            raise CannotLower(anchor, f"{anchor.op_type} has no kernel for these types")
+    return low.finish()
