@@ -8,7 +8,7 @@ values dims have). The same expression is evaluated in Python (tests, tuning) an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
@@ -126,35 +126,45 @@ def evaluate(value: Dim, bindings: Mapping[str, int]) -> int:
     return int(value.subs({s: bindings[s.name] for s in value.free_symbols}))
 
 
-def cxx(value: Dim, spell: Mapping[str, str] | None = None) -> str:
-    """`value` as a C++ expression of type int64_t; `spell` maps symbol names to identifiers."""
-    return str(value) if isinstance(value, int) else _cxx(value, spell or {})
+Share = Callable[[str], str]
+"""Gives a name to the text of a costly sub-expression, so that it is computed once."""
 
 
-def _cxx(e: sympy.Expr, spell: Mapping[str, str]) -> str:
+def cxx(value: Dim, spell: Mapping[str, str] | None = None, share: Share = lambda text: text) -> str:
+    """`value` as a C++ expression of type int64_t.
+
+    Args:
+        spell: symbol name -> identifier.
+        share: called with every division, minimum and maximum; returns what to write in its place.
+    """
+    return str(value) if isinstance(value, int) else _cxx(value, spell or {}, share)
+
+
+def _cxx(e: sympy.Expr, spell: Mapping[str, str], share: Share) -> str:
     import sympy
+
+    def text(arg: sympy.Expr) -> str:
+        return _cxx(arg, spell, share)
 
     if e.is_Integer:
         return str(int(e))
     if e.is_Symbol:
         return spell.get(e.name, e.name)
     if e.is_Add:
-        return "(" + " + ".join(_cxx(a, spell) for a in e.args) + ")"
+        return "(" + " + ".join(text(a) for a in e.args) + ")"
     if e.is_Mul:
-        return "(" + " * ".join(_cxx(a, spell) for a in e.args) + ")"
-    if isinstance(e, sympy.floor):
+        return "(" + " * ".join(text(a) for a in e.args) + ")"
+    if isinstance(e, (sympy.floor, sympy.ceiling)):
+        sign = "" if isinstance(e, sympy.floor) else "-"
         numerator, denominator = sympy.fraction(sympy.together(e.args[0]))
-        return f"bolt_floordiv({_cxx(sympy.expand(numerator), spell)}, {_cxx(denominator, spell)})"
-    if isinstance(e, sympy.ceiling):
-        numerator, denominator = sympy.fraction(sympy.together(e.args[0]))
-        return f"(-bolt_floordiv(-{_cxx(sympy.expand(numerator), spell)}, {_cxx(denominator, spell)}))"
+        numerator = sympy.expand(numerator if not sign else -numerator)
+        return share(f"{sign}bolt_floordiv({text(numerator)}, {text(denominator)})")
     if e.is_Pow and e.exp.is_Integer and int(e.exp) > 0:
-        return "(" + " * ".join([_cxx(e.base, spell)] * int(e.exp)) + ")"
+        return "(" + " * ".join([text(e.base)] * int(e.exp)) + ")"
     if isinstance(e, (sympy.Max, sympy.Min)):
         name = "bolt_max" if isinstance(e, sympy.Max) else "bolt_min"
-        args = [_cxx(a, spell) for a in e.args]
-        out = args[0]
-        for a in args[1:]:
-            out = f"{name}({out}, {a})"
-        return out
+        out = text(e.args[0])
+        for arg in e.args[1:]:
+            out = f"{name}({out}, {text(arg)})"
+        return share(out)
     raise AssertionError(f"no C++ spelling for dimension expression {e!r}")

@@ -45,6 +45,8 @@ typedef struct BoltContext {
   void* (*output)(void* host, int32_t index, const int64_t* dims, int32_t rank);
   /* The CUDA stream to launch on; NULL on the CPU. */
   void* stream;
+  /* Profiling: called after each step with its number; NULL (the normal case) costs one branch per step. */
+  void (*tick)(void* host, int32_t step);
 } BoltContext;
 
 typedef struct BoltModule BoltModule;
