@@ -1,0 +1,220 @@
+"""Load: an ONNX file becomes an `onnx_ir` model in the one form the later stages expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes import common
+
+from bolt.errors import ModelError
+
+OLDEST_OPSET = 7
+_CHECK_LIMIT_BYTES = 256 << 20
+"""Larger models are not handed to onnx.checker, which copies them."""
+
+_CONSTANT_TYPES = {
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+}
+
+
+def load(source: str | Path | bytes | onnx.ModelProto) -> ir.Model:
+    """The model, checked and normalized.
+
+    Functions are inlined, Constant nodes are initializers, external data is resolved, and initializers
+    that double as graph inputs are plain constants (their names: `model.meta["overridable"]`). Subgraphs
+    of control flow are kept as they are.
+
+    Args:
+        source: a path, the bytes of a file, or a parsed model (which is not changed).
+
+    Raises:
+        ModelError: the model can't be read or is not valid.
+    """
+    where = str(source) if isinstance(source, (str, Path)) else "the given model"
+    folder = Path(source).resolve().parent if isinstance(source, (str, Path)) else None
+    proto = _parse(source, where)
+    _check_opset(proto, where)
+    _check(proto, where)
+    try:
+        model = ir.from_proto(proto)
+        _resolve_external(model, folder, where)
+        _check_tensors(model, where)
+        _normalize(model)
+    except ModelError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError) as error:
+        # onnx_ir reports malformed protos by whichever of these its readers trip over.
+        raise ModelError(f"{where}: not a valid ONNX model ({error}); export or download it again") from error
+    return model
+
+
+def _parse(source: str | Path | bytes | onnx.ModelProto, where: str) -> onnx.ModelProto:
+    if isinstance(source, onnx.ModelProto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source)
+        return proto
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    if not data:
+        raise ModelError(f"{where}: the model is empty; export or download it again")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except (DecodeError, RuntimeError) as error:
+        raise ModelError(
+            f"{where}: not an ONNX file, or cut short ({error}); export or download it again"
+        ) from error
+    return proto
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise ModelError(f"{path}: not a file; give the path of a .onnx file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror}); check its permissions") from error
+
+
+def _check_opset(proto: onnx.ModelProto, where: str) -> None:
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError(f"{where}: holds no graph; is it an ONNX model?")
+    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    for version in versions:
+        if version < OLDEST_OPSET:
+            raise ModelError(
+                f"{where}: opset {version} is older than {OLDEST_OPSET}; "
+                "convert it with onnx.version_converter.convert_version(model, 13)"
+            )
+        if version > newest:
+            raise ModelError(
+                f"{where}: opset {version} is newer than the installed onnx knows ({newest}); upgrade onnx"
+            )
+
+
+def _check(proto: onnx.ModelProto, where: str) -> None:
+    """onnx.checker, where it is cheap and can see everything (external data is resolved by us)."""
+    if proto.ByteSize() > _CHECK_LIMIT_BYTES or any(_external_protos(proto)):
+        return
+    shapeless = [
+        v.type.tensor_type
+        for v in (*proto.graph.input, *proto.graph.output)
+        if v.type.HasField("tensor_type") and not v.type.tensor_type.HasField("shape")
+    ]
+    for tensor_type in shapeless:
+        # The checker insists on a shape for graph inputs and outputs; ORT and ONNX's inference do not.
+        tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{where}: not a valid ONNX model ({reason}); export it again") from error
+    finally:
+        for tensor_type in shapeless:
+            tensor_type.ClearField("shape")
+
+
+def _external_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    return (t for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.initializers.values()
+
+
+def _resolve_external(model: ir.Model, folder: Path | None, where: str) -> None:
+    for value in _values(model):
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            value.const_value = _external(tensor, folder, where)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                node.attributes[name] = ir.AttrTensor(name, _external(attribute.value, folder, where))
+
+
+def _external(tensor: ir.ExternalTensor, folder: Path | None, where: str) -> ir.Tensor:
+    """The tensor with its content mapped from the file next to the model."""
+    if folder is None:
+        raise ModelError(f"{where}: tensor {tensor.name!r} is stored in another file; give the model's path")
+    path = (folder / tensor.location).resolve()
+    if Path(tensor.location).is_absolute() or not path.is_relative_to(folder):
+        raise ModelError(
+            f"{where}: tensor {tensor.name!r} points outside the model's folder ({tensor.location})"
+        )
+    if not path.is_file():
+        raise ModelError(f"{where}: {path} with tensor {tensor.name!r} is missing; keep it next to the model")
+    offset, available = tensor.offset or 0, path.stat().st_size
+    if offset < 0 or offset + tensor.nbytes > available or (tensor.length or 0) not in (0, tensor.nbytes):
+        raise ModelError(f"{where}: {path} is too short for tensor {tensor.name!r}; copy both files again")
+    # Containment was checked above, so onnx_ir's own check (which refuses hard links, as package caches
+    # make them) is switched off by an empty base folder.
+    resolved = ir.ExternalTensor(
+        str(path),
+        offset,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name or "",
+        base_dir="",
+    )
+    return ir.Tensor(resolved.numpy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def _check_tensors(model: ir.Model, where: str) -> None:
+    """Every constant has as many bytes as its shape needs."""
+    for value in _values(model):
+        tensor = value.const_value
+        if tensor is None:
+            raise ModelError(f"{where}: initializer {value.name!r} has no content; export the model again")
+        if tensor.dtype != ir.DataType.STRING and len(tensor.tobytes()) != tensor.nbytes:
+            raise ModelError(
+                f"{where}: initializer {value.name!r} has the wrong size; export the model again"
+            )
+
+
+def _normalize(model: ir.Model) -> None:
+    common.InlinePass()(model)
+    _lift_constants(model)
+    overridable = [v.name for v in model.graph.inputs if v.is_initializer()]
+    common.RemoveInitializersFromInputsPass()(model)
+    model.graph.sort()
+    model.meta["overridable"] = tuple(overridable)
+
+
+def _lift_constants(model: ir.Model) -> None:
+    """Constant nodes become initializers; one that is a graph output has to stay a node."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        tensor = _constant_tensor(node)
+        if tensor is None or node.outputs[0].is_graph_output():
+            continue
+        old, graph = node.outputs[0], node.graph
+        assert graph is not None
+        name = old.name
+        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        old.replace_all_uses_with(value)
+        graph.remove(node, safe=True)
+        graph.register_initializer(value)
+
+
+def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor of a Constant node; None for other nodes, strings and sparse tensors."""
+    if node.op_type != "Constant" or node.domain != "" or len(node.attributes) != 1:
+        return None
+    name, attribute = next(iter(node.attributes.items()))
+    if name == "value":
+        return attribute.as_tensor()
+    if name not in _CONSTANT_TYPES:
+        return None
+    return ir.Tensor(np.asarray(attribute.value, dtype=_CONSTANT_TYPES[name]), name=node.outputs[0].name)

@@ -1,0 +1,36 @@
+"""The ordered list of graph passes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bolt.graph.dead_code import DeadCodeElimination
+
+PASSES: tuple[ir.passes.PassBase, ...] = (DeadCodeElimination(),)
+"""Passes whose results are plain ONNX of the model's own opset."""
+
+CANONICAL: tuple[ir.passes.PassBase, ...] = ()
+"""Passes that may leave operators in bolt's domain."""
+
+_ROUNDS = 8
+"""Upper bound of the fixed-point iteration; real models need two or three."""
+
+
+def optimize(model: ir.Model, *, canonical: bool = True) -> list[str]:
+    """Runs the passes in order until none changes the model (in place).
+
+    Args:
+        canonical: also rewrite operators spelled by parts into one; these are in domain "ai.bolt" where the
+            model's opset does not have them, so ORT can't run what no partition takes.
+
+    Returns:
+        Names of the passes that changed something, in the order they did.
+    """
+    changed: list[str] = []
+    for _ in range(_ROUNDS):
+        names = [type(p).__name__ for p in (*PASSES, *(CANONICAL if canonical else ())) if p(model).modified]
+        changed += names
+        if not names:
+            break
+    model.graph.sort()
+    return changed
