@@ -110,8 +110,12 @@ class View:
             halo=halo,
         )
 
-    def broadcast(self, dims: Sequence[Dim]) -> View | None:
-        """The view broadcast to `dims` by NumPy's rules (stride 0), or None when it can't be."""
+    def broadcast(self, dims: Sequence[Dim], assume: list[tuple[Dim, Dim]] | None = None) -> View | None:
+        """The view broadcast to `dims` by NumPy's rules (stride 0), or None when it can't be.
+
+        Args:
+            assume: where given, symbolic dims that can't be proven equal are taken to be, and added here.
+        """
         missing = len(dims) - len(self.dims)
         if missing < 0:
             return None
@@ -121,6 +125,9 @@ class View:
                 strides.append(stride)
             elif mine == 1:
                 strides.append(0)
+            elif assume is not None and not D.is_static(mine, theirs):
+                assume.append((mine, theirs))
+                strides.append(stride)
             else:
                 return None
         return replace(self, dims=tuple(dims), strides=tuple(strides), halo=())
@@ -249,6 +256,7 @@ class Program:
     Attributes:
         inputs, outputs: as the caller passes them: dense, row-major, ONNX dim order.
         steps: in execution order.
+        assumptions: pairs of dims that must turn out equal at run time.
         constants: contents of the "const" buffers, by buffer name.
     """
 
@@ -257,7 +265,24 @@ class Program:
     outputs: tuple[Value, ...]
     steps: tuple[Step | IntsStep, ...]
     constants: Mapping[str, np.ndarray]
+    assumptions: tuple[tuple[Dim, Dim], ...] = ()
 
     def symbols(self) -> list[str]:
         """The symbolic dims of the inputs, sorted."""
         return D.symbols(d for v in self.inputs for d in v.dims)
+
+    def bound_symbols(self) -> set[str]:
+        """The symbols that are themselves an extent of some input, so that a run can read them off."""
+        dims = (d for v in self.inputs for d in v.dims if not isinstance(d, int))
+        return {d.name for d in dims if d.is_Symbol}
+
+    def used_symbols(self) -> set[str]:
+        """Every symbol a run needs the value of."""
+        used = [d for v in (*self.inputs, *self.outputs) for d in v.dims]
+        for step in self.steps:
+            views = step.views if isinstance(step, Step) else (step.view,)
+            for view in views:
+                used += [*view.dims, *view.strides, view.offset]
+            if isinstance(step, IntsStep):
+                used += step.values
+        return set(D.symbols(used))

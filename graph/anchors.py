@@ -356,9 +356,8 @@ def _product(
     k = a.dims[-1]
     shared = all(d == 1 for d in b.dims[:-2])
     packed = constant is not None and shared and isinstance(k, int) and isinstance(n, int)
-    left = a.broadcast((*batch, m, k))
-    right = b.broadcast((*batch, k, n))
-    assert left is not None and right is not None
+    left = low.broadcast(a, (*batch, m, k))
+    right = low.broadcast(b, (*batch, k, n))
 
     def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:
         rank = len(dims)
@@ -379,8 +378,7 @@ def _product(
         assert constant is not None
         constants = {2: np.ascontiguousarray(constant.reshape(1, 1, *constant.shape[-2:]))}
         right = replace(weight_view(constants[2]), strides=(0, 0, n, 1)).permute((2, 3))
-        right = right.broadcast((*batch, k, n))
-        assert right is not None
+        right = low.broadcast(right, (*batch, k, n))
     return Draft(
         dims=dims, order=None, make=GemmSpec, arrange=arrange, constants=constants, prologue=prologue
     )

@@ -60,15 +60,15 @@ class Draft:
 class Expression:
     """An epilogue being built, with the views of its inputs."""
 
-    def __init__(self, dims: tuple[Dim, ...]) -> None:
+    def __init__(self, low: Lowering, dims: tuple[Dim, ...]) -> None:
+        self.low = low
         self.dims = dims
         self.builder = Builder()
         self.views: list[View] = []
 
     def input(self, view: View) -> int:
         """The node that reads `view` (broadcast to the expression's dims)."""
-        wide = view.broadcast(self.dims)
-        assert wide is not None, f"{view.dims} does not broadcast to {self.dims}"
+        wide = self.low.broadcast(view, self.dims)
         if wide not in self.views:
             self.views.append(wide)
         return self.builder.input(self.views.index(wide))
@@ -97,6 +97,9 @@ class Lowering:
         self.conformed: dict[tuple[ir.Value | View, Order, Halo], View] = {}
         self.concats: dict[ir.Node, View] = {}
         self.temps = 0
+        self.assumed: list[tuple[Dim, Dim]] = [
+            pair for node in partition.nodes for pair in shapes.assumptions.get(node, ())
+        ]
         self.outputs = {v: i for i, v in enumerate(partition.outputs)}
         for index, value in enumerate(partition.inputs):
             self.views[value] = self._external(value, "input", index)
@@ -360,17 +363,28 @@ class Lowering:
     def reshaped(self, view: View, dims: tuple[Dim, ...]) -> View:
         """`view` with other dims: in place where the strides allow, else through a dense copy."""
         out = view.reshape(dims)
+        if out is not None:
+            return out
+        flat = self.dense(view)
+        out = flat.reshape(dims)
         if out is None:
-            out = self.dense(view).reshape(dims)
-        assert out is not None, f"{view.dims} has another number of elements than {dims}"
+            # The two have equally many elements only by an assumption of the model, checked at run time.
+            self.assumed.append((D.prod(view.dims), D.prod(dims)))
+            out = replace(flat, dims=dims, strides=dense_strides(dims), halo=())
         return out
+
+    def broadcast(self, view: View, dims: Sequence[Dim]) -> View:
+        """`view` broadcast to `dims`; what can't be proven equal becomes an assumption."""
+        wide = view.broadcast(dims, self.assumed)
+        assert wide is not None, f"{view.dims} does not broadcast to {dims}"
+        return wide
 
     def region(self, region: Region, draft: Draft | None) -> None:
         """Lower an anchor with its expression, or a pure expression, and remember the output's view."""
         if draft is None:
             self._pointwise(region)
             return
-        expression = Expression(draft.dims)
+        expression = Expression(self, draft.dims)
         result = draft.prologue(expression, expression.builder.acc())
         result = self.expression(
             expression, region, {region.anchor.outputs[0]: result} if region.anchor else {}
@@ -442,7 +456,7 @@ class Lowering:
 
     def _pointwise(self, region: Region) -> None:
         dims = self.dims(region.output)
-        expression = Expression(dims)
+        expression = Expression(self, dims)
         result = self.expression(expression, region, {})
         order = self._pointwise_order(region.output, expression.views)
         out = self.place(region.output, order)
@@ -486,6 +500,7 @@ class Lowering:
             outputs=tuple(self._value(v) for v in self.partition.outputs),
             steps=tuple(self.steps),
             constants=dict(self.constants),
+            assumptions=tuple(dict.fromkeys(self.assumed)),
         )
 
     def _value(self, value: ir.Value) -> Value:

@@ -41,10 +41,7 @@ def transpose(low: Lowering, node: ir.Node) -> None:
 
 def expand(low: Lowering, node: ir.Node) -> None:
     out = node.outputs[0]
-    view = low.view(_first(node)).broadcast(low.dims(out))
-    need(node, view is not None, "the shapes can't be proven to broadcast")
-    assert view is not None
-    low.settle(out, view)
+    low.settle(out, low.broadcast(low.view(_first(node)), low.dims(out)))
 
 
 def slice_(low: Lowering, node: ir.Node) -> None:

@@ -156,6 +156,13 @@ class _Renderer:
                 f'"input {name}: dim {axis} is %lld, this model needs %lld", '
                 f"(long long)dims[{i}][{axis}], (long long){expected});"
             )
+        for a, b in self.program.assumptions:
+            left, right = scope.cxx(a), scope.cxx(b)
+            checks.append(
+                f"if ({left} != {right}) return bolt_fail(error, error_bytes, "
+                f'"the inputs\' dims do not fit each other (%lld against %lld)", '
+                f"(long long){left}, (long long){right});"
+            )
         checks += self._positive(scope)
         return lines + scope.lines + checks
 
