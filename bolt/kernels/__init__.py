@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from bolt.kernels.cpu_copy import CpuCopy
+from bolt.kernels.cpu_fill import CpuFill
+from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.family import Family
 
-FAMILIES: tuple[Family, ...] = ()
+FAMILIES: tuple[Family, ...] = (
+    CpuPointwise(),
+    CpuCopy(),
+    CpuFill(),
+)
 """Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""

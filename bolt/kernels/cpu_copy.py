@@ -1,0 +1,157 @@
+"""`cpu_copy`: moves elements between two strided views.
+
+The way is picked from the strides: contiguous rows by memcpy, an inner broadcast as a fill, two different
+contiguous axes as a tiled transpose (few channels: interleave), anything else one element at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bolt.codegen.render import render
+from bolt.kernels.loops import Loop, collapse, nest, outer_of, walk
+from bolt.ops.pointwise import CopySpec
+from bolt.ops.spec import Spec
+from bolt.report import Rejection
+from bolt.target import Target
+
+_UNSIGNED = {1: "uint8_t", 4: "uint32_t", 8: "uint64_t"}
+_FEW = 4
+"""Up to so many channels go through an interleave instead of a transpose."""
+_SHORT_BYTES = 64
+"""Static rows up to so many bytes are moved without a call of memcpy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """There is one way for given strides: nothing to search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How one row is moved.
+
+    Attributes:
+        row: the axis that is cut into pieces.
+        outer: the axes that are walked.
+        call: C++ call that moves elements [first, last) of the row at `y` from `x`.
+    """
+
+    row: Loop
+    outer: tuple[Loop, ...]
+    call: str
+
+
+def _way(spec: Spec) -> Way:
+    loops = collapse(nest(spec))
+    inner = loops[-1]
+    for choose in (_contiguous, _broadcast, _transposed):
+        way = choose(loops)
+        if way is not None:
+            return way
+    y_step, x_step = inner.strides
+    call = f"copy_strided(y, {y_step}, x, {x_step}, first, last)"
+    return Way(row=inner, outer=outer_of(loops), call=call)
+
+
+def _contiguous(loops: Sequence[Loop]) -> Way | None:
+    inner = loops[-1]
+    if inner.steps != (1, 1):
+        return None
+    return Way(row=inner, outer=outer_of(loops), call="copy_contiguous(y, x, first, last)")
+
+
+def _broadcast(loops: Sequence[Loop]) -> Way | None:
+    inner = loops[-1]
+    if inner.steps != (1, 0):
+        return None
+    return Way(row=inner, outer=outer_of(loops), call="copy_broadcast(y, x, first, last)")
+
+
+def _transposed(loops: Sequence[Loop]) -> Way | None:
+    """The output is contiguous along `j`, the input along another axis `i`."""
+    j = next((loop for loop in loops if loop.steps[0] == 1), None)
+    i = next((loop for loop in loops if loop.steps[1] == 1), None)
+    if i is None or j is None or i is j:
+        return None
+    others = tuple(loop for loop in loops if loop is not i and loop is not j)
+    outer = others or outer_of((i,))
+    y_step, x_step = i.strides[0], j.strides[1]
+    if j.length is not None and j.length <= _FEW:
+        call = f"copy_interleave<{j.length}>(y, {y_step}, x, {x_step}, first, last)"
+        return Way(row=i, outer=outer, call=call)
+    if i.length is not None and i.length <= _FEW:
+        call = f"copy_deinterleave<{i.length}>(y, {y_step}, x, {x_step}, first, last)"
+        return Way(row=j, outer=outer, call=call)
+    call = f"copy_transposed(y, {y_step}, x, {x_step}, (int64_t){j.dim}, first, last)"
+    return Way(row=i, outer=outer, call=call)
+
+
+def _short(way: Way, size: int) -> Way:
+    """Many contiguous rows of a few bytes: the whole row at once, rows cut into shares."""
+    length = way.row.length
+    if not way.call.startswith("copy_contiguous") or length is None or length * size > _SHORT_BYTES:
+        return way
+    row, outer = way.outer[-1], way.outer[:-1] or outer_of((way.row,))
+    return Way(
+        row=row,
+        outer=outer,
+        call=f"for (int64_t i = first; i < last; i++) "
+        f"copy_short<{length}>(y + i * {row.strides[0]}, x + i * {row.strides[1]})",
+    )
+
+
+def _reject(spec: Spec, reason: str) -> Rejection:
+    return Rejection(stage="supports", subject=f"cpu_copy {spec.op}", reason=reason)
+
+
+class CpuCopy:
+    """The family; see the module's docstring."""
+
+    name = "cpu_copy"
+
+    def supports(self, spec: Spec, target: Target) -> Rejection | None:
+        if not isinstance(spec, CopySpec):
+            return _reject(spec, "not a copy spec")
+        if not spec.epilogue.is_identity:
+            return _reject(spec, "a copy has no epilogue")
+        if len(spec.operands) != 2 or spec.constants:
+            return _reject(spec, "a copy has one output and one input, neither of them packed")
+        if spec.out.dtype != spec.operands[1].dtype or spec.out.dtype.size_bytes not in _UNSIGNED:
+            return _reject(spec, "the two types differ, or elements are not of 1, 4 or 8 bytes")
+        if not spec.out.dims:
+            return _reject(spec, "rank 0: use rank 1")
+        return None
+
+    def configs(self, spec: Spec, target: Target) -> Sequence[Config]:
+        return (Config(),)
+
+    def estimate(self, spec: Spec, config: Config, target: Target) -> float:
+        return 1.0
+
+    def render(self, spec: Spec, config: Config, target: Target, name: str) -> str:
+        size = spec.out.dtype.size_bytes
+        way = _short(_way(spec), size)
+        return render(
+            "cpu_copy.cc.jinja",
+            {
+                "name": name,
+                "type": _UNSIGNED[size],
+                "size": size,
+                "walk_type": f"Walk<{len(way.outer)}, 2>",
+                "walk": walk(way.outer),
+                "row": way.row.dim,
+                "call": way.call,
+            },
+        )
+
+    def pack(
+        self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        return {}
+
+    def scratch_bytes(self, spec: Spec, config: Config, target: Target) -> int:
+        return 0

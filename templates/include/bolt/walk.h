@@ -1,0 +1,53 @@
+// Walking strided index spaces, and cutting them into shares.
+#pragma once
+#include <stdint.h>
+
+#ifndef BOLT_INLINE
+#define BOLT_INLINE static inline __attribute__((always_inline))
+#endif
+
+// Part `part` of `parts` of [0, count).
+struct Share {
+  int64_t first, last;
+  Share(int64_t count, int64_t part, int64_t parts)
+      : first(count * part / parts), last(count * (part + 1) / parts) {}
+};
+
+// Length of the pieces a row of `inner` elements is cut into, so that `rows` rows feed `parts` shares evenly;
+// a multiple of 64 elements, so that shares don't write to the same cache line.
+BOLT_INLINE int64_t piece_length(int64_t rows, int64_t inner, int64_t parts) {
+  if (parts == 1 || rows >= 8 * parts) return inner;
+  const int64_t pieces = (8 * parts + rows - 1) / rows;
+  const int64_t length = ((inner + pieces - 1) / pieces + 63) / 64 * 64;
+  return length < inner ? length : inner;
+}
+
+// Offsets of N operands while an index runs over R axes in row-major order.
+template <int R, int N>
+struct Walk {
+  int64_t dims[R], strides[N][R], index[R], offset[N];
+
+  __attribute__((always_inline)) int64_t count() const {
+    int64_t product = 1;
+    for (int r = 0; r < R; r++) product *= dims[r];
+    return product;
+  }
+
+  __attribute__((always_inline)) void seek(int64_t position) {
+    for (int n = 0; n < N; n++) offset[n] = 0;
+    for (int r = R - 1; r >= 0; r--) {
+      index[r] = position % dims[r];
+      position /= dims[r];
+      for (int n = 0; n < N; n++) offset[n] += index[r] * strides[n][r];
+    }
+  }
+
+  __attribute__((always_inline)) void next() {
+    for (int r = R - 1; r >= 0; r--) {
+      for (int n = 0; n < N; n++) offset[n] += strides[n][r];
+      if (++index[r] < dims[r]) return;
+      for (int n = 0; n < N; n++) offset[n] -= dims[r] * strides[n][r];
+      index[r] = 0;
+    }
+  }
+};
