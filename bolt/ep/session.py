@@ -1,0 +1,101 @@
+"""ONNX Runtime sessions for artifacts, on every ONNX Runtime from 1.23."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bolt.ep.artifact import LIBRARY, Artifact, verify_file
+from bolt.ep.library import EP_NAME
+from bolt.errors import RuntimeMissing
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+OLDEST = (1, 23)
+_ADVICE = "install it with: pip install -U 'onnxruntime>=1.23'"
+_REGISTRATION = threading.Lock()
+_DEVICES: dict[str, tuple[Any, ...]] = {}
+"""Devices of the libraries registered in this process, by the library's sha256."""
+
+
+def create(
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    session_options: onnxruntime.SessionOptions | None = None,
+    ep_options: dict[str, str] | None = None,
+    **kw: Any,
+) -> onnxruntime.InferenceSession:
+    """A session that runs `artifact` (see `Artifact.session`).
+
+    Args:
+        ep_options: options of bolt's provider, without their prefix `ep.boltexecutionprovider.`.
+
+    Raises:
+        RuntimeMissing: onnxruntime is not installed or older than 1.23.
+        ArtifactError: the library is missing, damaged, or was changed.
+    """
+    ort = load_runtime()
+    options = session_options or _quiet_options(ort)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not artifact.partitions:
+        return ort.InferenceSession(artifact.model_path, options, providers=["CPUExecutionProvider"], **kw)
+    # By devices, because 1.23 and 1.24 do not know the names of plugins in `providers=`.
+    options.add_provider_for_devices(_devices(artifact), _ep_options(options) | (ep_options or {}))
+    return ort.InferenceSession(artifact.model_path, options, **kw)
+
+
+def _quiet_options(ort: ModuleType) -> onnxruntime.SessionOptions:
+    """Options without ONNX Runtime's warning about nodes left to it, which the report explains."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return options
+
+
+def load_runtime() -> ModuleType:
+    """The module onnxruntime.
+
+    Raises:
+        RuntimeMissing: it is not installed, or too old for plugin execution providers.
+    """
+    try:
+        ort = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise RuntimeMissing(f"onnxruntime can't be imported ({error}); {_ADVICE}") from error
+    version = str(getattr(ort, "__version__", "0"))
+    if _numbers(version) < OLDEST or not hasattr(ort, "register_execution_provider_library"):
+        raise RuntimeMissing(f"onnxruntime {version} has no plugin execution providers; {_ADVICE}")
+    return ort
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _ep_options(options: onnxruntime.SessionOptions) -> dict[str, str]:
+    """The number of threads where the session fixes it; otherwise the provider asks the pool itself."""
+    threads = options.intra_op_num_threads
+    own_pool = getattr(options, "use_per_session_threads", True)
+    return {"intra_op_num_threads": str(threads)} if threads > 0 and own_pool else {}
+
+
+def _devices(artifact: Artifact) -> list[Any]:
+    """bolt's devices by the artifact's own library, registered once per process for equal libraries."""
+    entry = artifact.manifest["files"].get(LIBRARY, {"bytes": 0, "sha256": ""})
+    verify_file(artifact.library_path, entry)
+    with _REGISTRATION:
+        if entry["sha256"] not in _DEVICES:
+            _DEVICES[entry["sha256"]] = _register(entry["sha256"], str(artifact.library_path))
+        return list(_DEVICES[entry["sha256"]])
+
+
+def _register(sha256: str, path: str) -> tuple[Any, ...]:
+    """Registers a library with ONNX Runtime; its devices."""
+    ort = load_runtime()
+    ort.register_execution_provider_library(f"bolt-{sha256[:16]}", path)
+    ours = [d for d in ort.get_ep_devices() if d.ep_name == EP_NAME]
+    return tuple(d for d in ours if d.ep_metadata.get("library_path", path) == path)

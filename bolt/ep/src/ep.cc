@@ -1,0 +1,173 @@
+#include "ep.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "file.h"
+#include "graph.h"
+#include "manifest.h"
+#include "status.h"
+
+namespace bolt {
+namespace {
+
+constexpr std::string_view kOptionPrefix = "ep.boltexecutionprovider.";
+
+int32_t ParseThreads(const std::string& key, const std::string& value) {
+  int32_t threads = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
+  if (error != std::errc() || end != value.data() + value.size() || threads < 0) {
+    throw Error("option " + key + " is \"" + value + "\"; it must be a number of threads, 0 for as many as ONNX Runtime uses");
+  }
+  return threads;
+}
+
+void SetThreads(const std::string& key, const std::string& value, Options* options) {
+  options->threads = ParseThreads(key, value);
+}
+void SetTarget(const std::string&, const std::string& value, Options* options) { options->target = value; }
+void SetContextPath(const std::string&, const std::string& value, Options* options) { options->context_path = value; }
+
+struct OptionRow {
+  std::string_view key;
+  void (*set)(const std::string& key, const std::string& value, Options* options);
+};
+constexpr OptionRow kOptions[] = {
+    {"ep.boltexecutionprovider.intra_op_num_threads", SetThreads},
+    {"ep.boltexecutionprovider.target", SetTarget},
+    {"ep.context_file_path", SetContextPath},
+};
+
+void SetOption(const std::string& key, const std::string& value, Options* options) {
+  for (const OptionRow& row : kOptions) {
+    if (row.key == key) return row.set(key, value, options);
+  }
+  if (!key.starts_with(kOptionPrefix)) return;
+  std::string known;
+  for (const OptionRow& row : kOptions) known += " " + std::string(row.key);
+  throw Error("there is no option " + key + "; known are:" + known);
+}
+
+// An attribute that every EPContext node of bolt has.
+std::string Need(const ort::Api& api, const ort::OrtNode* node, const char* name) {
+  std::optional<std::string> value = StringAttribute(api, node, name);
+  if (!value) throw Error(std::string("the EPContext node has no attribute ") + name);
+  return *std::move(value);
+}
+
+void CheckValues(const ort::Api& api, const char* what, const std::vector<const ort::OrtValueInfo*>& values,
+                 const BoltValueInfo* infos, int32_t count) {
+  if (values.size() != static_cast<size_t>(count)) {
+    throw Error("the node has " + std::to_string(values.size()) + " " + what + "s, its module " + std::to_string(count) +
+                "; model and modules do not belong together");
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    const int32_t dtype = ElementType(api, values[i]);
+    if (dtype != 0 && dtype != infos[i].dtype) {
+      throw Error(std::string(what) + " " + std::to_string(i) + " (\"" + infos[i].name + "\") has ONNX type " +
+                  std::to_string(dtype) + " in the model and " + std::to_string(infos[i].dtype) +
+                  " in the module; model and modules do not belong together");
+    }
+  }
+}
+
+}  // namespace
+
+Options Options::Read(const ort::Api& api, const ort::OrtSessionOptions* session) {
+  ort::OrtKeyValuePairs* pairs = nullptr;
+  Check(api, api.GetSessionOptionsConfigEntries(session, &pairs));
+  const std::unique_ptr<ort::OrtKeyValuePairs, ort::ReleaseKeyValuePairsFn> owner(pairs, api.ReleaseKeyValuePairs);
+  const char* const* keys = nullptr;
+  const char* const* values = nullptr;
+  size_t count = 0;
+  api.GetKeyValuePairs(pairs, &keys, &values, &count);
+  Options options;
+  for (size_t i = 0; i < count; ++i) SetOption(keys[i], values[i], &options);
+  return options;
+}
+
+Ep::Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options)
+    : ort::OrtEp{},
+      api_(api),
+      logger_(logger),
+      options_(std::move(options)),
+      state_(std::make_shared<SessionState>(options_.threads)) {
+  ort_version_supported = api.struct_version;
+  GetName = [](const ort::OrtEp*) noexcept { return static_cast<const char*>(kEpName); };
+  GetCapability = [](ort::OrtEp* self, const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.Claim(graph, support); });
+  };
+  Compile = [](ort::OrtEp* self, const ort::OrtGraph** graphs, const ort::OrtNode** fused, size_t count,
+               ort::OrtNodeComputeInfo** infos, ort::OrtNode**) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] {
+      std::vector<std::unique_ptr<Kernel>> kernels;
+      for (size_t i = 0; i < count; ++i) kernels.push_back(ep.Load(graphs[i], fused[i]));
+      for (size_t i = 0; i < count; ++i) infos[i] = kernels[i].release();
+    });
+  };
+  ReleaseNodeComputeInfos = [](ort::OrtEp*, ort::OrtNodeComputeInfo** infos, size_t count) noexcept {
+    for (size_t i = 0; i < count; ++i) delete static_cast<Kernel*>(infos[i]);
+  };
+  IsConcurrentRunSupported = [](ort::OrtEp*, bool* supported) noexcept {
+    *supported = true;
+    return static_cast<ort::OrtStatus*>(nullptr);
+  };
+}
+
+void Ep::Claim(const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) const {
+  // Constants stay inputs: the module was told about every input of its node.
+  const ort::OrtNodeFusionOptions fusion{api_.struct_version, false};
+  for (const ort::OrtNode* node : Nodes(api_, graph)) {
+    if (!IsOurContext(api_, node)) continue;
+    Check(api_, api_.EpGraphSupportInfo_AddNodesToFuse(support, &node, 1, &fusion));
+  }
+}
+
+std::unique_ptr<Kernel> Ep::Load(const ort::OrtGraph* graph, const ort::OrtNode* fused) const {
+  const std::vector<const ort::OrtNode*> nodes = Nodes(api_, graph);
+  if (nodes.size() != 1 || !IsOurContext(api_, nodes[0])) throw Error("bolt: asked to compile a node it did not claim");
+  const ort::OrtNode* node = nodes[0];
+  const char* node_name = "";
+  Check(api_, api_.Node_GetName(node, &node_name));
+  try {
+    if (IntAttribute(api_, node, "embed_mode").value_or(1) != 0) {
+      throw Error("its embed_mode is not 0; bolt keeps its modules in files next to the model");
+    }
+    const std::string partition = Need(api_, node, "partition_name");
+    const std::string folder = ArtifactFolder(graph);
+    const Manifest manifest = ReadManifest(ResolveInside(folder, Need(api_, node, "ep_cache_context")));
+    const Variant& variant = ChooseVariant(manifest, partition, options_.target);
+    auto module = std::make_unique<const Module>(folder, variant);
+    const BoltModuleTable& table = module->table();
+    CheckValues(api_, "input", Inputs(api_, fused), table.inputs, table.input_count);
+    CheckValues(api_, "output", Outputs(api_, fused), table.outputs, table.output_count);
+    Log("partition " + partition + ": " + variant.target + ", " + variant.module.path);
+    return std::make_unique<Kernel>(api_, partition, std::move(module), state_);
+  } catch (const Error& e) {
+    throw Error("bolt: can't load node \"" + std::string(node_name) + "\": " + e.what());
+  }
+}
+
+std::string Ep::ArtifactFolder(const ort::OrtGraph* graph) const {
+  const char* path = nullptr;
+  Check(api_, api_.Graph_GetModelPath(graph, &path));
+  const std::string model = path == nullptr || *path == '\0' ? options_.context_path : path;
+  if (model.empty()) {
+    throw Error("the model was loaded from memory, so its artifact can't be found; load it from its file, or set the "
+                "session option ep.context_file_path to the path of model.onnx");
+  }
+  return FolderOf(model);
+}
+
+void Ep::Log(const std::string& message) const noexcept {
+  ort::OrtStatus* status =
+      api_.Logger_LogMessage(logger_, ort::kLogInfo, ("bolt: " + message).c_str(), __FILE__, __LINE__, __func__);
+  if (status != nullptr) api_.ReleaseStatus(status);
+}
+
+}  // namespace bolt

@@ -1,0 +1,45 @@
+// The execution provider of one session.
+#ifndef BOLT_EP_EP_H_
+#define BOLT_EP_EP_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernel.h"
+#include "ort_abi.h"
+
+namespace bolt {
+
+inline constexpr char kEpName[] = "BoltExecutionProvider";
+
+// The options of a session: `ep.boltexecutionprovider.<name>` and what ONNX Runtime defines.
+struct Options {
+  int32_t threads = 0;        // intra_op_num_threads; 0: ask ONNX Runtime's pool
+  std::string target;         // target: run only variants of this target
+  std::string context_path;   // ep.context_file_path: where a model that was loaded from memory lies
+
+  // Throws Error for an option that does not exist or has no meaning.
+  static Options Read(const ort::Api& api, const ort::OrtSessionOptions* session);
+};
+
+class Ep : public ort::OrtEp {
+ public:
+  Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options);
+
+ private:
+  void Claim(const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) const;
+  std::unique_ptr<Kernel> Load(const ort::OrtGraph* graph, const ort::OrtNode* fused) const;
+  std::string ArtifactFolder(const ort::OrtGraph* graph) const;
+  void Log(const std::string& message) const noexcept;
+
+  const ort::Api& api_;
+  const ort::OrtLogger* const logger_;
+  const Options options_;
+  const std::shared_ptr<SessionState> state_;
+  std::string compatibility_;
+};
+
+}  // namespace bolt
+
+#endif  // BOLT_EP_EP_H_

@@ -1,0 +1,160 @@
+"""Artifacts run through ONNX Runtime give the right results, alone, twice, threaded and concurrently."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ep import toy
+from onnx import TensorProto, helper
+
+from bolt.ep import package
+from bolt.ep.artifact import Artifact
+
+TOY = toy.Toy()
+
+
+def rows(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, toy.K)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return toy.artifact(tmp_path_factory.mktemp("artifact") / "toy.bolt", TOY, toy.Toy(scale=3.0))
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    """x -> p0 -> Neg -> p1 -> Neg -> Neg, as in `toy.model`."""
+    return toy.Toy(scale=3.0).expected(-TOY.expected(x))
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 300])
+def test_results_for_every_batch(artifact: Artifact, threads: int | None, n: int) -> None:
+    x = rows(n)
+    for _ in range(3):
+        np.testing.assert_allclose(
+            artifact.session(threads).run(None, {"x": x})[0], expected(x), rtol=1e-6, atol=1e-5
+        )
+
+
+def test_one_session_grows_and_shrinks(artifact: Artifact) -> None:
+    session = artifact.session()
+    for i, n in enumerate((4, 4000, 4, 0, 70000, 1)):
+        x = rows(n, i)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected(x), rtol=1e-6, atol=1e-5)
+
+
+def test_concurrent_runs_of_one_session(artifact: Artifact) -> None:
+    session = artifact.session(threads=2)
+
+    def work(seed: int) -> None:
+        for i in range(25):
+            x = rows(1 + (seed * 7 + i * 13) % 200, seed)
+            if len(x) != 13:
+                np.testing.assert_allclose(session.run(None, {"x": x})[0], expected(x), rtol=1e-6, atol=1e-5)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+
+
+def test_two_sessions_and_two_artifacts(artifact: Artifact, tmp_path: Path) -> None:
+    other = toy.artifact(tmp_path / "other.bolt", toy.Toy(scale=-1.0))
+    sessions = [artifact.session(), other.session(), artifact.session()]
+    x = rows(6)
+    results = [s.run(None, {"x": x})[0] for s in sessions]
+    np.testing.assert_array_equal(results[0], results[2])
+    np.testing.assert_allclose(results[1], toy.Toy(scale=-1.0).expected(x), rtol=1e-6, atol=1e-5)
+
+
+def test_partition_runs_on_our_provider_alone(tmp_path: Path) -> None:
+    artifact = toy.artifact(tmp_path / "alone.bolt", TOY, graph=toy.only_partition())
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    x = rows(3)
+    session = artifact.session(session_options=options)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], TOY.expected(x), rtol=1e-6)
+
+
+def test_no_partition_runs_on_stock_runtime(tmp_path: Path) -> None:
+    artifact = package.write(
+        tmp_path / "stock.bolt",
+        name="stock",
+        model=toy.model(()),
+        partitions=[],
+        source_sha256="0" * 64,
+        report={},
+        tools={},
+    )
+    x = rows(2)
+    np.testing.assert_array_equal(artifact.session().run(None, {"x": x})[0], -x)
+    assert artifact.partitions == artifact.targets == ()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("told", [True, False])
+def test_module_is_told_the_number_of_threads(tmp_path: Path, threads: int, told: bool) -> None:
+    """The number comes with the option, or else is found out from ONNX Runtime's pool."""
+    odd = toy.Toy(report_threads=True)
+    artifact = toy.artifact(tmp_path / "t.bolt", odd, graph=toy.only_partition())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    ep_options = {} if told else {"intra_op_num_threads": "0"}
+    session = artifact.session(session_options=options, ep_options=ep_options)
+    seen = [session.run(None, {"x": rows(2)})[0][0, 0] for _ in range(4)]
+    assert max(seen) <= threads and (seen[-1] == threads or not told)
+
+
+def test_error_of_the_module_reaches_the_caller_and_the_next_run_works(artifact: Artifact) -> None:
+    session = artifact.session()
+    with pytest.raises(Exception, match="the toy fears 13 rows"):
+        session.run(None, {"x": rows(13)})
+    np.testing.assert_allclose(session.run(None, {"x": rows(2)})[0], expected(rows(2)), rtol=1e-6, atol=1e-5)
+
+
+def test_dims_that_do_not_fit(tmp_path: Path) -> None:
+    """The module wants 37 columns; the model was edited to let any through."""
+    graph = toy.only_partition()
+    for value in (graph.graph.input[0], graph.graph.output[0]):
+        value.type.tensor_type.shape.dim[1].Clear()
+    session = toy.artifact(tmp_path / "a.bolt", TOY, graph=graph).session()
+    with pytest.raises(
+        Exception, match=r'input "x" of partition "p0" has .* dims \[2, 5\].* dims \[\?, 37\]'
+    ):
+        session.run(None, {"x": np.zeros((2, 5), np.float32)})
+
+
+def test_output_that_does_not_exist(tmp_path: Path) -> None:
+    artifact = toy.artifact(tmp_path / "a.bolt", toy.Toy(output_index=7))
+    with pytest.raises(Exception, match="asked for an output that it does not have"):
+        artifact.session().run(None, {"x": rows(1)})
+
+
+def test_partition_inside_a_subgraph(tmp_path: Path) -> None:
+    """An EPContext node in a branch of If, fed by the outer graph."""
+    branch = [
+        helper.make_graph(
+            [node], name, [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["N", toy.K])]
+        )
+        for name, node in (
+            ("yes", package.context_node("p0", ["x"], ["b"])),
+            ("no", helper.make_node("Neg", ["x"], ["b"])),
+        )
+    ]
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", toy.K]) for n in "xy"]
+    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    graph = helper.make_graph([node], "g", [values[0], condition], [values[1]])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    onnx.checker.check_model(model)
+    session = toy.artifact(tmp_path / "if.bolt", TOY, graph=model).session()
+    x = rows(3)
+    np.testing.assert_allclose(
+        session.run(None, {"x": x, "c": np.array(True)})[0], TOY.expected(x), rtol=1e-6
+    )
+    np.testing.assert_array_equal(session.run(None, {"x": x, "c": np.array(False)})[0], -x)
