@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_copy import CpuCopy
 from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_pointwise import CpuPointwise
@@ -11,5 +12,6 @@ FAMILIES: tuple[Family, ...] = (
     CpuPointwise(),
     CpuCopy(),
     CpuFill(),
+    CpuConv(),
 )
 """Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""

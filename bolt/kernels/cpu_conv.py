@@ -1,0 +1,110 @@
+"""Convolution as implicit GEMM on the CPU: channels-last input, packed weights, epilogue in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bolt.kernels.family import argument_names
+from bolt.kernels.finish import as_operand, only_f32
+from bolt.kernels.igemm import (
+    IgemmConfig,
+    Problem,
+    igemm_configs,
+    igemm_cycles,
+    igemm_source,
+    pack_panels,
+)
+from bolt.kernels.rows import product, total
+from bolt.ops.conv import ConvSpec
+from bolt.ops.spec import Spec
+from bolt.report import Rejection
+from bolt.target import Target
+
+
+def joined_groups(spec: ConvSpec, lanes: int) -> int:
+    """Groups computed together as one: narrow groups share a vector, with zero weights between them."""
+    k = spec.out.dims[3]
+    assert k is not None
+    per_group = k // spec.groups
+    fit = max(1, lanes // per_group)
+    return max(d for d in range(1, fit + 1) if spec.groups % d == 0)
+
+
+def conv_problem(spec: ConvSpec, target: Target) -> Problem:
+    """The implicit GEMM of a convolution."""
+    names = argument_names(spec)
+    x = names[1]["strides"]
+    (r, s), joined = spec.kernel, joined_groups(spec, target.vector_lanes)
+    k, c = spec.out.dims[3], spec.operands[1].dims[3]
+    assert k is not None and c is not None
+    groups = spec.groups // joined
+    group_c = c // groups
+    # Neighbouring taps of a row that are neighbours in memory are one longer tap.
+    is_contiguous = s == 1 or (x[2] == str(group_c) and spec.dilation[1] == 1)
+    n, p, q, _ = names[0]["dims"]
+    return Problem(
+        spec=spec,
+        extents=(n, p, q),
+        a_steps=(x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
+        a_base=total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
+        taps=(r, 1 if is_contiguous else s),
+        tap_steps=(product(str(spec.dilation[0]), x[1]), product(str(spec.dilation[1]), x[2])),
+        c=group_c * s if is_contiguous else group_c,
+        k=k // groups,
+        groups=groups,
+        group_c=group_c,
+    )
+
+
+def reduction_matrices(spec: ConvSpec, weights: np.ndarray, joined: int) -> np.ndarray:
+    """Weights (k, c / groups, r, s) as (groups / joined, r * s * c, k); block-diagonal where joined."""
+    k, c, r, s = weights.shape
+    groups = spec.groups // joined
+    per_k = k // spec.groups
+    blocks = weights.reshape(groups, joined, per_k, c, r, s).astype(np.float32)
+    dense = np.zeros((groups, r, s, joined, c, joined, per_k), np.float32)
+    for j in range(joined):
+        dense[:, :, :, j, :, j, :] = blocks[:, j].transpose(0, 3, 4, 2, 1)
+    return dense.reshape(groups, r * s * joined * c, joined * per_k)
+
+
+class CpuConv:
+    """Family of `ConvSpec` by implicit GEMM: any kernel, stride, dilation, groups and channel counts."""
+
+    name = "cpu_conv"
+
+    def supports(self, spec: Spec, target: Target) -> Rejection | None:
+        if not isinstance(spec, ConvSpec):
+            return Rejection(stage="supports", subject=self.name, reason=f"computes conv, not {spec.op}")
+        if 2 not in spec.constants:
+            return Rejection(stage="supports", subject=self.name, reason="the weights are not constant")
+        return only_f32(spec, self.name)
+
+    def configs(self, spec: Spec, target: Target) -> Sequence[IgemmConfig]:
+        assert isinstance(spec, ConvSpec)
+        return igemm_configs(conv_problem(spec, target), target)
+
+    def estimate(self, spec: Spec, config: IgemmConfig, target: Target) -> float:
+        """Cycles of one core."""
+        assert isinstance(spec, ConvSpec)
+        return igemm_cycles(conv_problem(spec, target), config, target)
+
+    def render(self, spec: Spec, config: IgemmConfig, target: Target, name: str) -> str:
+        assert isinstance(spec, ConvSpec)
+        r, s = spec.kernel
+        title = f"Convolution {r}x{s} by implicit GEMM, tiles of {config.mr} pixels x {config.nv} vectors"
+        return igemm_source(conv_problem(spec, target), config, target, name=name, title=title)
+
+    def pack(
+        self, spec: Spec, config: IgemmConfig, target: Target, constants: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        assert isinstance(spec, ConvSpec)
+        matrices = reduction_matrices(spec, constants[2], joined_groups(spec, target.vector_lanes))
+        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed[2] = np.concatenate([pack_panels(m, config.nv, target.vector_lanes) for m in matrices])
+        return packed
+
+    def scratch_bytes(self, spec: Spec, config: IgemmConfig, target: Target) -> int:
+        return 0

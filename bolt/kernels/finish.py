@@ -1,0 +1,92 @@
+"""The last step of a register tile: epilogue and store, as C++ for templates/tile_finish.jinja."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bolt.codegen.simd import emit
+from bolt.epilogue import OPS, Epilogue
+from bolt.kernels.family import argument_names
+from bolt.kernels.rows import product, total
+from bolt.ops.spec import Operand, Spec
+from bolt.report import Rejection
+from bolt.types import F32
+
+LONG_EPILOGUE = 8.0
+"""Vector instructions from which on an epilogue is not unrolled over the tile: code size and compile time."""
+
+
+def only_f32(spec: Spec, family: str) -> Rejection | None:
+    """The reason why an fp32 tile can't compute `spec`, if there is one."""
+    for index, operand in enumerate(spec.operands):
+        if operand.dtype != F32:
+            reason = f"operand {index} is {operand.dtype}; the family computes f32"
+            return Rejection(stage="supports", subject=family, reason=reason)
+    if spec.out.strides[-1] != 1 or any(e.strides[-1] not in (0, 1) for e in spec.extras):
+        reason = "the innermost stride of the output is not 1, or of an epilogue input not 0 or 1"
+        return Rejection(stage="supports", subject=family, reason=reason)
+    return None
+
+
+def epilogue_cost(epilogue: Epilogue) -> float:
+    """Vector instructions per vector."""
+    return sum(OPS[n.op].cost for n in epilogue.nodes if n.op in OPS)
+
+
+def epilogue_cycles(epilogue: Epilogue) -> float:
+    """Cycles per vector, loads included."""
+    return (epilogue_cost(epilogue) + epilogue.inputs) / 2
+
+
+def finish_context(spec: Spec, *, pixel: int) -> dict[str, Any]:
+    """Substitutions for a tile whose rows are neighbours along dim `pixel` of the 4-D output.
+
+    The template has the coordinates `n`, `y`, `x` of the tile's first pixel and `panel.k`, its first channel,
+    in scope, and `i`, `j`, `lanes` in its loops.
+    """
+    names = argument_names(spec)
+    extras = range(spec.epilogue.inputs)
+    strides = {e: names[spec.extra_base + e]["strides"] for e in extras}
+    hoisted = [e for e in extras if strides[e][pixel] == "0"]
+    body, result = emit(
+        spec.epilogue,
+        acc="acc[i][j]",
+        load=lambda e: f"held{e}" if e in hoisted else _load(e, strides[e], pixel),
+    )
+    return {
+        "out": f"(float*)p[0] + {_offset(names[0]['strides'])}",
+        "out_step": names[0]["strides"][pixel],
+        "extras": [
+            f"const float* in{e} = (const float*)p[{spec.extra_base + e}] + {_offset(strides[e])};"
+            for e in extras
+        ],
+        "hoisted": [f"const vf held{e} = {_load(e, strides[e], pixel)};" for e in hoisted],
+        "body": body,
+        "result": result,
+        "rolled": epilogue_cost(spec.epilogue) >= LONG_EPILOGUE,
+    }
+
+
+def _offset(strides: list[str]) -> str:
+    n, y, x, inner = strides
+    terms = [product(i, s) for i, s in (("n", n), ("y", y), ("x", x), ("panel.k", inner))]
+    return total(*terms)
+
+
+def _load(extra: int, strides: list[str], pixel: int) -> str:
+    row = product("i", strides[pixel])
+    if strides[3] == "0":
+        return f"vset(in{extra}[{row}])"
+    return f"load_lanes<TAIL>(in{extra} + {total(row, 'j * VL')}, lanes)"
+
+
+def as_operand(operand: Operand, array: np.ndarray) -> np.ndarray:
+    """A constant laid out with the strides of its operand; 1-D."""
+    shape = tuple(d if s else 1 for d, s in zip(array.shape, operand.strides, strict=True))
+    strides = tuple(s or 0 for s in operand.strides)
+    flat = np.zeros(1 + sum((d - 1) * s for d, s in zip(shape, strides, strict=True)), operand.dtype.np)
+    index = tuple(slice(None) if s else slice(0, 1) for s in strides)
+    np.lib.stride_tricks.as_strided(flat, shape, [s * flat.itemsize for s in strides])[...] = array[index]
+    return flat

@@ -1,0 +1,265 @@
+"""Implicit GEMM with constant weights: what `cpu_conv` and `cpu_gemm` share.
+
+A `Problem` is a list of rows of pixels; every pixel's output channels are the product of the input values
+under its taps with packed weights. Its kernel (`templates/cpu_igemm.cc.jinja`) keeps a tile of `mr` pixels
+times `nv` vectors of output channels in registers, runs it over the whole reduction, applies the epilogue
+and stores once. Weights lie in panels of `nv` vectors, reduction-major, so they stream.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bolt.codegen.render import render
+from bolt.kernels.finish import epilogue_cycles, finish_context
+from bolt.kernels.rows import Rows, merged_rows, number
+from bolt.ops.spec import Spec
+from bolt.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgemmConfig:
+    """How an implicit GEMM runs.
+
+    Attributes:
+        mr: most pixels of a register tile.
+        nv: vectors of output channels of a register tile.
+        block: tiles that go through all weight panels together (their input stays in L2).
+    """
+
+    mr: int
+    nv: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An implicit GEMM. Numbers known only at run time are C++ expressions, as `argument_names` spells them.
+
+    Attributes:
+        spec: where operands and epilogue come from; output (n, y, x, k), input operand 1, weights operand 2.
+        extents: images, rows and columns of the output.
+        a_steps: distance in the input between neighbouring images, rows and columns of the output.
+        a_base: offset of the first tap of the first pixel.
+        taps: (rows, columns) of taps; columns next to each other in memory may be part of `c` instead.
+        tap_steps: distance in the input between taps.
+        c: values of the reduction per tap.
+        k: output channels per group.
+        groups: independent groups.
+        group_c: input channels per group.
+    """
+
+    spec: Spec
+    extents: tuple[str, str, str]
+    a_steps: tuple[str, str, str]
+    a_base: str
+    taps: tuple[int, int]
+    tap_steps: tuple[str, str]
+    c: int
+    k: int
+    groups: int
+    group_c: int
+
+    @property
+    def depth(self) -> int:
+        """Length of the whole reduction."""
+        return self.taps[0] * self.taps[1] * self.c
+
+    @property
+    def rows(self) -> Rows:
+        return merged_rows(self.spec, self.extents, self.a_steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panels:
+    """How the output channels of one group are cut: `count` panels of `nv` vectors, the last of `nv_last`."""
+
+    count: int
+    nv: int
+    nv_last: int
+
+    @classmethod
+    def of(cls, k: int, nv: int, lanes: int) -> Panels:
+        vectors = -(-k // lanes)
+        count = -(-vectors // nv)
+        return cls(count=count, nv=nv, nv_last=vectors - (count - 1) * nv)
+
+    @property
+    def vectors(self) -> int:
+        return (self.count - 1) * self.nv + self.nv_last
+
+
+ASSUMED_COLUMNS = 256  # stands for a run-time number of columns in the analytic model
+L2_BYTES_PER_CYCLE = 32  # sustained
+FAR_BYTES_PER_CYCLE = 12  # L3 and DRAM
+ISSUE = 6  # instructions per cycle
+MOST_UNROLLED = 12  # values of the reduction in straight-line code
+
+
+def widest_rows(nv: int, target: Target) -> int:
+    """Most rows of a tile of `nv` vectors that fit the registers: mr * nv sums, nv weights, the input value.
+
+    Without a fused multiply-add the product needs a register, too.
+    """
+    fused = target.arch != "x86_64" or "fma" in target.requires
+    return (target.vector_registers - nv - (1 if fused else 2)) // nv
+
+
+def balanced(extent: int | None, most: int) -> tuple[int, ...]:
+    """Sizes of the tiles of `extent` rows (None: any number), cut as `tiling` in tile.h does."""
+    if extent is None:
+        return tuple(range(1, most + 1))
+    count = -(-extent // most)
+    return (extent // count,) if extent % count == 0 else (extent // count, extent // count + 1)
+
+
+def _rows_of_tile(columns: int | None, widest: int) -> list[int]:
+    """Good choices of `mr`: the widest tile and the one with one more tile per row, evened out."""
+    if columns is None:
+        return [widest, max(1, widest * 3 // 4)]
+    fewest = -(-columns // widest)
+    return [-(-columns // tiles) for tiles in (fewest, fewest + 1)]
+
+
+def igemm_configs(problem: Problem, target: Target) -> list[IgemmConfig]:
+    """Legal configurations, best by `igemm_cycles` first."""
+    rows = problem.rows
+    vectors = -(-problem.k // target.vector_lanes)
+    found: dict[IgemmConfig, None] = {}
+    for nv in range(1, min(vectors, 15) + 1):
+        widest = min(widest_rows(nv, target), 16)
+        if widest < 1:
+            continue
+        for mr in _rows_of_tile(rows.columns, widest):
+            block = _block(problem, mr, target)
+            for size in (block, 4 * block):
+                found[IgemmConfig(mr=mr, nv=nv, block=size)] = None
+    return sorted(found, key=lambda c: igemm_cycles(problem, c, target))
+
+
+def _tile_bytes(problem: Problem, mr: int) -> int:
+    """Bytes of input, output and epilogue inputs that a tile of all output channels touches first."""
+    step = number(problem.a_steps[2])
+    channels_in = problem.groups * problem.group_c
+    channels_out = problem.groups * problem.k
+    wide = [e for e in problem.spec.extras if e.strides[2] != 0]
+    inputs = max(channels_in, min(step or channels_in, 2 * channels_in))
+    return 4 * mr * (inputs + channels_out * (1 + len(wide)))
+
+
+def _block(problem: Problem, mr: int, target: Target) -> int:
+    return max(1, target.l2_bytes // 4 // _tile_bytes(problem, mr))
+
+
+def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
+    """Cycles of one value of the reduction on an mr x nv tile: arithmetic, loads, issue or latency."""
+    fused = target.arch != "x86_64" or "fma" in target.requires
+    macs = mr * nv * (1 if fused else 2)
+    return max(macs / target.fma_ports, (mr + nv) / 2, (macs + mr + nv) / ISSUE, 4.0)
+
+
+def _set_conflicts(problem: Problem, mr: int) -> float:
+    """Slow-down by input pixels whose distance is a multiple of 4 KB: they share the same few L1 sets."""
+    step = 4 * (number(problem.a_steps[2]) or 0)
+    if step == 0:
+        return 1.0
+    same_set = mr / (4096 // math.gcd(step, 4096))
+    return 1.0 if same_set <= 8 else 1.3 if same_set <= 12 else 2.0
+
+
+def igemm_cycles(problem: Problem, config: IgemmConfig, target: Target) -> float:
+    """Analytic estimate in cycles of one core."""
+    rows, panels = problem.rows, Panels.of(problem.k, config.nv, target.vector_lanes)
+    columns = rows.columns or ASSUMED_COLUMNS
+    count = -(-columns // config.mr)
+    tiles = [(columns % count, columns // count + 1), (count - columns % count, columns // count)]
+    widths = [(panels.count - 1, panels.nv), (1, panels.nv_last)]
+    row = sum(t * w * _tile_cycles(problem, mr, nv, target) for t, mr in tiles if t for w, nv in widths if w)
+    compute = problem.groups * (rows.count or 1) * row
+    weight_bytes = 4 * problem.groups * problem.depth * panels.vectors * target.vector_lanes
+    blocks = -(-count * (rows.count or 1) // config.block)
+    fits = weight_bytes + config.block * _tile_bytes(problem, config.mr) <= target.l2_bytes
+    traffic = weight_bytes * (1 / FAR_BYTES_PER_CYCLE + (blocks - 1) / (64 if fits else FAR_BYTES_PER_CYCLE))
+    return compute + 0.25 * min(compute, traffic) + max(0.0, traffic - compute)
+
+
+def _tile_cycles(problem: Problem, mr: int, nv: int, target: Target) -> float:
+    panel_row = nv * target.vector_lanes * 4
+    is_panel_near = panel_row * problem.depth <= target.l1_bytes // 2
+    step = tile_step_cycles(mr, nv, target) * _set_conflicts(problem, mr)
+    if not is_panel_near:
+        step = max(step, panel_row / L2_BYTES_PER_CYCLE)
+    finish = mr * nv * (1 + epilogue_cycles(problem.spec.epilogue))
+    return problem.depth * step + finish + 30
+
+
+def igemm_source(problem: Problem, config: IgemmConfig, target: Target, *, name: str, title: str) -> str:
+    """The C++ source of the kernel called `name`."""
+    return render("cpu_igemm.cc.jinja", igemm_context(problem, config, target, name=name, title=title))
+
+
+def igemm_context(
+    problem: Problem, config: IgemmConfig, target: Target, *, name: str, title: str
+) -> dict[str, Any]:
+    """What the template substitutes."""
+    rows, lanes = problem.rows, target.vector_lanes
+    panels = Panels.of(problem.k, config.nv, lanes)
+    panel_floats = problem.depth * config.nv * lanes
+    return {
+        "title": title,
+        "name": name,
+        "lanes": lanes,
+        "c": problem.c,
+        "group_c": problem.group_c,
+        "k": problem.k,
+        "taps": problem.taps,
+        "tap_steps": problem.tap_steps,
+        "a_steps": problem.a_steps,
+        "a_base": problem.a_base,
+        "groups": problem.groups,
+        "panels": panels.count,
+        "panel_floats": panel_floats,
+        "group_floats": problem.depth * panels.vectors * lanes,
+        "nv": config.nv,
+        "nv_last": panels.nv_last,
+        "mr": config.mr,
+        "block": config.block,
+        "sizes": balanced(rows.columns, config.mr),
+        "unroll": _unroll(problem.c),
+        "touches": _touches(problem, config, rows, panel_floats),
+        "extents": rows.extents,
+        "merge_rows": rows.merge_rows,
+        "merge_images": rows.merge_images,
+        "unit_cost": max(1, round(problem.depth * tile_step_cycles(config.mr, config.nv, target))),
+        "m_cost": max(1, _tile_bytes(problem, config.mr) // L2_BYTES_PER_CYCLE),
+        "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
+        **finish_context(problem.spec, pixel=2),
+    }
+
+
+def _unroll(c: int) -> int:
+    """Values of the reduction per turn of the innermost loop: all when few, else preferably a divisor."""
+    if c <= MOST_UNROLLED:
+        return c
+    return next((u for u in (4, 5, 6, 7, 8, 3) if c % u == 0), 4)
+
+
+def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_floats: int) -> int:
+    """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel."""
+    tiles = -(-(rows.columns or ASSUMED_COLUMNS) // config.mr) * (rows.count or 1)
+    steps = problem.taps[0] * problem.taps[1] * (problem.c // _unroll(problem.c))
+    lines = panel_floats // 16
+    return min(4, max(1, -(-lines // (steps * min(tiles, config.block)))))
+
+
+def pack_panels(matrix: np.ndarray, nv: int, lanes: int) -> np.ndarray:
+    """A (depth, k) matrix as panels of nv vectors, each (depth, nv * lanes), k padded with zeros; 1-D."""
+    panels = Panels.of(matrix.shape[1], nv, lanes)
+    padded = np.zeros((matrix.shape[0], panels.vectors * lanes), np.float32)
+    padded[:, : matrix.shape[1]] = matrix
+    starts = range(0, padded.shape[1], nv * lanes)
+    return np.concatenate([padded[:, s : s + nv * lanes].ravel() for s in starts])

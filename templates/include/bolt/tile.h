@@ -1,0 +1,113 @@
+// Register tiles: MR rows (pixels) times NV vectors of output channels, and how their work is shared out.
+#pragma once
+#include "bolt/simd.h"
+
+BOLT_INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+BOLT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A cursor that pulls the weights needed next into L2 while the current ones are used.
+struct Ahead {
+  const char* at;
+  int64_t bytes;  // between two touches
+
+  template <int TOUCHES>
+  __attribute__((always_inline)) void touch() {
+#pragma GCC unroll 8
+    for (int i = 0; i < TOUCHES; i++) {
+      __builtin_prefetch(at, 0, 2);
+      at += bytes;
+    }
+  }
+};
+
+// acc[i][j] += a[i * step] * b[j], one value of the reduction.
+template <int MR, int NV>
+BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const float* a, int64_t step, const float* b) {
+  vf w[NV];
+#pragma GCC unroll 32
+  for (int j = 0; j < NV; j++) w[j] = vload(b + j * VL);
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; i++) {
+    vf x;
+    BOLT_SPREAD(x, a + i * step);
+#pragma GCC unroll 32
+    for (int j = 0; j < NV; j++) BOLT_FMA(acc[i][j], x, w[j]);
+  }
+}
+
+// acc[i][j] += sum over x < C of a[i * step + x] * b[x][j]; b is a panel of C rows of NV vectors. The steps are
+// unrolled by UNROLL: all of a short C, because GCC spills the sums around a loop of a few turns.
+template <int MR, int NV, int64_t C, int UNROLL, int TOUCHES>
+BOLT_INLINE void mac(vf (&acc)[MR][NV], const float* a, int64_t step, const float* b, Ahead& ahead) {
+  constexpr int64_t WHOLE = C / UNROLL * UNROLL;
+#pragma GCC unroll 1
+  for (int64_t x = 0; x < WHOLE; x += UNROLL) {
+#pragma GCC unroll 16
+    for (int u = 0; u < UNROLL; u++) mac_one<MR, NV>(acc, a + x + u, step, b + (x + u) * NV * VL);
+    ahead.touch<TOUCHES>();
+  }
+#pragma GCC unroll 1
+  for (int64_t x = WHOLE; x < C; x++) mac_one<MR, NV>(acc, a + x, step, b + x * NV * VL);
+}
+
+// Loads and stores of the first `lanes` lanes; without TAIL the compiler knows that it is all of them.
+template <bool TAIL>
+BOLT_INLINE vf load_lanes(const float* p, int64_t lanes) {
+  return !TAIL || lanes == VL ? vload(p) : vload_n(p, lanes);
+}
+template <bool TAIL>
+BOLT_INLINE void store_lanes(float* p, vf x, int64_t lanes) {
+  if (!TAIL || lanes == VL)
+    vstore(p, x);
+  else
+    vstore_n(p, x, lanes);
+}
+
+// `extent` rows cut into the fewest tiles of at most `most` rows; their sizes differ by at most one.
+struct Tiling {
+  int64_t count, size, longer;  // the first `longer` tiles have size + 1 rows
+
+  __attribute__((always_inline)) int64_t start(int64_t t) const { return t * size + at_most(t, longer); }
+  __attribute__((always_inline)) int64_t rows(int64_t t) const { return size + (t < longer); }
+};
+BOLT_INLINE Tiling tiling(int64_t extent, int64_t most) {
+  const int64_t count = ceil_div(extent, most);
+  return {count, extent / count, extent % count};
+}
+
+// Share `part` of `parts` of a grid of m x n equal units: at most three rectangles.
+struct Rectangle {
+  int64_t m0, m1, n0, n1;
+};
+struct Share {
+  Rectangle rectangle[3];
+  int count;
+};
+
+// Cuts along both axes when that is even enough, preferring the cut that reads the least memory; else into runs
+// of units along m, then n. `unit_cost`, `m_cost` and `n_cost` are the time of a unit's arithmetic and of
+// fetching one row of a, one panel of b.
+BOLT_INLINE Share share_of(int64_t part, int64_t parts, int64_t m, int64_t n, int64_t unit_cost, int64_t m_cost,
+                           int64_t n_cost) {
+  if (parts == 1) return {{{0, m, 0, n}}, 1};
+  int64_t best = INT64_MAX, best_n = 0;
+  for (int64_t pn = 1; pn <= at_most(parts, n); pn++) {
+    const int64_t pm = parts / pn;
+    if (pm * pn != parts || pm > m) continue;
+    const int64_t rows = ceil_div(m, pm), panels = ceil_div(n, pn);
+    const int64_t cost = rows * panels * unit_cost + rows * m_cost + panels * n_cost;
+    if (cost < best) best = cost, best_n = pn;
+  }
+  const int64_t total = m * n, even = ceil_div(total, parts) * unit_cost;
+  if (best_n && best <= even + even / 4 + m * m_cost + n * n_cost) {
+    const int64_t pm = parts / best_n, i = part % pm, j = part / pm;
+    return {{{i * m / pm, (i + 1) * m / pm, j * n / best_n, (j + 1) * n / best_n}}, 1};
+  }
+  const int64_t first = part * total / parts, last = (part + 1) * total / parts;
+  const int64_t n0 = first / m, n1 = last / m, m0 = first % m, m1 = last % m;
+  if (n0 == n1) return {{{m0, m1, n0, n0 + 1}}, m0 < m1};
+  Share share = {{{m0, m, n0, n0 + 1}}, 1};
+  if (n0 + 1 < n1) share.rectangle[share.count++] = {0, m, n0 + 1, n1};
+  if (m1) share.rectangle[share.count++] = {0, m1, n1, n1 + 1};
+  return share;
+}
