@@ -1,0 +1,228 @@
+"""One kernel per spec: the analytic pick, or what measured clearly faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bolt.errors import CompileError, TargetError
+from bolt.kernels.family import Candidate, Family
+from bolt.ops.spec import Spec
+from bolt.options import Options
+from bolt.report import Event, Progress, Rejection, silent
+from bolt.search.budget import Clock, Schedule, expected_us
+from bolt.search.candidates import describe, enumerate_candidates
+from bolt.search.measure import COMPILE, Measurement
+from bolt.search.operands import constant_bytes
+from bolt.search.records import Records
+from bolt.search.tune import Bench, Group
+from bolt.target import Target, runs_here
+
+MARGIN = 0.03
+"""A candidate replaces the analytic pick only when it is faster by more than this: less is noise."""
+_FIRST_GUESS_S = 0.3
+_MOST_REJECTIONS = 12
+_COLD = ((1 << 20, 0), (24 << 20, 16 << 20))
+_COLDEST = 48 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A spec as a model uses it.
+
+    Attributes:
+        spec: what to compute.
+        ints: sample values of its run-time dims and strides.
+        weight: calls per run of the model.
+    """
+
+    spec: Spec
+    ints: tuple[int, ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The kernel that ships for a spec.
+
+    Attributes:
+        candidate: spec, family and config.
+        object_path: its object inside the cache; the bytes that were measured.
+        measurement: its time, None for an analytic pick without one.
+        rejected: the other candidates and families, with reasons.
+        considered: how many candidates there were.
+        measured: how many of them were timed.
+        reason: why this one, one sentence.
+    """
+
+    candidate: Candidate
+    object_path: Path
+    measurement: Measurement | None
+    rejected: tuple[Rejection, ...]
+    considered: int
+    measured: int
+    reason: str
+
+
+def select(
+    problems: Sequence[Problem],
+    target: Target,
+    options: Options,
+    progress: Progress = silent,
+    *,
+    families: Sequence[Family] | None = None,
+) -> dict[str, Choice]:
+    """Chooses a kernel for each distinct spec and compiles it.
+
+    Measurements on record are used whatever the budget; `options.budget_s` limits how much is added to them.
+    What was measured before an interrupt is kept.
+
+    Args:
+        problems: equal specs are tuned once, for the heaviest of their sizes.
+        progress: is told of stage "tune" in seconds and of stage "build" in kernels.
+        families: other families than `bolt.kernels.FAMILIES`.
+
+    Returns:
+        A choice for the key of each spec.
+
+    Raises:
+        TargetError: no family computes one of the specs.
+        CompileError: no candidate of a spec compiles.
+    """
+    heaviest = _heaviest(problems)
+    groups = [_group(problem, target, families) for problem in heaviest]
+    with Records.below(options.cache_root) as records:
+        bench = Bench(target, options, records, rotate_bytes=_rotate_bytes(problems))
+        with bench:
+            for group in groups:
+                bench.recall(group)
+            if options.budget_s > 0 and runs_here(target):
+                _tune(groups, heaviest, bench, options, progress)
+            return _chosen(groups, bench, progress)
+
+
+def _heaviest(problems: Sequence[Problem]) -> list[Problem]:
+    """For each spec the problem that takes most of the time, with the uses of all its problems."""
+    by_key: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_key.setdefault(problem.spec.key, []).append(problem)
+    return [max(same, key=_expected) for same in by_key.values()]
+
+
+def _expected(problem: Problem) -> float:
+    return problem.weight * expected_us(problem.spec.bind(problem.ints))
+
+
+def _group(problem: Problem, target: Target, families: Sequence[Family] | None) -> Group:
+    found = enumerate_candidates(problem.spec, target, families=families)
+    if not found.candidates:
+        reasons = "; ".join(f"{r.subject}: {r.reason}" for r in found.rejections)
+        raise TargetError(
+            f"no kernel family computes {describe(problem.spec)} on {target.name} ({reasons}); "
+            "leave it to ONNX Runtime"
+        )
+    return Group(problem.spec, problem.ints, list(found.candidates), list(found.rejections))
+
+
+def _rotate_bytes(problems: Sequence[Problem]) -> int:
+    """How cold the constants of a model are between two runs: in L2, in L3, or in memory."""
+    total = sum(p.weight * constant_bytes(p.spec) for p in problems)
+    return next((rotate for limit, rotate in _COLD if total <= limit), _COLDEST)
+
+
+def _tune(
+    groups: Sequence[Group], problems: Sequence[Problem], bench: Bench, options: Options, progress: Progress
+) -> None:
+    """Measures pieces of work until the budget or the work is at its end."""
+    clock, measured = Clock(options.budget_s), 0
+    schedule = Schedule([_expected(p) for p in problems], [len(g.pending) for g in groups])
+    while piece := schedule.next():
+        each_s = clock.spent_s / measured if measured else _FIRST_GUESS_S
+        if clock.left_s < each_s * (piece.stop - piece.start):
+            return
+        group = groups[piece.index]
+        total = min(options.budget_s, clock.spent_s + each_s * (schedule.left + piece.stop - piece.start))
+        progress(Event(stage="tune", done=clock.spent_s, total=total, detail=describe(group.spec)))
+        if not bench.measure(group, piece.stop - piece.start):
+            schedule.fruitless(piece.index)
+        measured += piece.stop - piece.start
+    progress(Event(stage="tune", done=clock.spent_s, total=clock.spent_s, detail="all candidates measured"))
+
+
+def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[str, Choice]:
+    """The picks of all groups, compiled together; a pick that does not compile makes room for the next."""
+    picks: dict[str, tuple[Group, Candidate]] = {}
+    while open_ := [g for g in groups if g.spec.key not in picks]:
+        wanted = [(g, _pick(g)) for g in open_]
+        built = bench.build([candidate for _, candidate in wanted], progress)
+        for (group, candidate), result in zip(wanted, built, strict=True):
+            if isinstance(result, CompileError):
+                group.results[candidate] = Measurement(status=COMPILE, reason=str(result))
+                group.last_error = result
+            else:
+                group.objects[candidate] = result.path
+                picks[group.spec.key] = group, candidate
+    return {key: _choice(group, candidate) for key, (group, candidate) in picks.items()}
+
+
+def _pick(group: Group) -> Candidate:
+    """The analytic pick unless something else measured clearly faster."""
+    analytic = next((c for c in group.candidates if not group.failed(c)), None)
+    if analytic is None:
+        raise group.last_error or CompileError(
+            f"every kernel for {describe(group.spec)} failed: {_failures(group)[0].reason}"
+        )
+    best = group.best
+    if best is None:
+        return analytic
+    known = group.results.get(analytic)
+    return analytic if known and group.results[best].median_us > known.median_us * (1 - MARGIN) else best
+
+
+def _choice(group: Group, candidate: Candidate) -> Choice:
+    timed = [c for c, m in group.results.items() if m.ok]
+    return Choice(
+        candidate=candidate,
+        object_path=group.objects[candidate],
+        measurement=group.results.get(candidate),
+        rejected=(*group.rejections, *_failures(group), *_losers(group, candidate)),
+        considered=len(group.candidates),
+        measured=len(timed),
+        reason=_reason(group, candidate),
+    )
+
+
+def _reason(group: Group, candidate: Candidate) -> str:
+    if candidate not in group.results:
+        return "best estimate; nothing was timed"
+    us, analytic = group.results[candidate].median_us, group.results.get(group.candidates[0])
+    if candidate is group.candidates[0]:
+        return f"best estimate, and nothing timed was more than {MARGIN:.0%} faster ({us:.1f} us)"
+    if analytic is None or not analytic.ok:
+        return f"fastest of those timed ({us:.1f} us); the best estimate failed"
+    return f"fastest: {us:.1f} us, the best estimate takes {analytic.median_us:.1f} us"
+
+
+def _failures(group: Group) -> list[Rejection]:
+    return [
+        Rejection(stage="measure", subject=c.name, reason=f"{m.status}: {m.reason}")
+        for c, m in group.results.items()
+        if not m.ok
+    ]
+
+
+def _losers(group: Group, chosen: Candidate) -> list[Rejection]:
+    """The fastest losers each, all others in one line."""
+    ordered = sorted((m.median_us, c.name) for c, m in group.results.items() if m.ok and c is not chosen)
+    lines = [
+        Rejection(stage="choose", subject=name, reason=f"{us:.1f} us")
+        for us, name in ordered[:_MOST_REJECTIONS]
+    ]
+    rest = len(ordered) - len(lines)
+    if rest:
+        lines.append(Rejection(stage="choose", subject=chosen.spec.op, reason=f"{rest} more were slower"))
+    if group.pending:
+        reason = f"{len(group.pending)} candidates with worse estimates were not timed"
+        lines.append(Rejection(stage="choose", subject=chosen.spec.op, reason=reason))
+    return lines

@@ -1,0 +1,146 @@
+"""Memory, data and expected results for running one bound spec."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bolt.ops.spec import Operand, Spec
+from bolt.verify import Comparison, compare
+
+GUARD = 64
+"""Elements around the output that a kernel must leave alone."""
+
+INDEX_BOUND: Mapping[str, Callable[[Spec], int]] = {
+    "gather": lambda spec: spec.operands[1].dims[1] or 1,
+}
+"""Ops with an integer operand that indexes something: its exclusive upper bound."""
+
+_UNWRITTEN = {"f": np.nan, "i": 113, "u": 113, "b": True}
+"""What the output holds before a kernel runs, by dtype kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Memory of one operand.
+
+    Attributes:
+        memory: all of it, 1-D.
+        start: index of element (0, ..., 0).
+        view: the operand's elements inside `memory`.
+    """
+
+    memory: np.ndarray
+    start: int
+    view: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """A bound spec with data.
+
+    Attributes:
+        spec: without run-time dims.
+        blocks: one per operand.
+        constants: the constant operands' values, as `Family.pack` takes them.
+        reference: the float64 result.
+        sums: products summed into one element (for the tolerance).
+    """
+
+    spec: Spec
+    blocks: tuple[Block, ...]
+    constants: dict[int, np.ndarray]
+    reference: np.ndarray
+    sums: int
+
+    def check(self, memory: np.ndarray) -> Comparison:
+        """Compares the output memory that a kernel left with the reference."""
+        block, out = self.blocks[0], self.spec.out
+        after = Block(memory, block.start, _view(memory, block.start, _dims(out), _strides(out)))
+        if stray := _changed_outside(block, after):
+            return Comparison(
+                ok=False, max_abs=math.inf, max_rel_to_range=math.inf, tolerance=0.0,
+                reason=f"it wrote {stray} elements outside its output",
+            )  # fmt: skip
+        reference = np.broadcast_to(self.reference, after.view.shape)
+        if out.dtype.np.kind not in "f":
+            reference = reference.astype(out.dtype.np)
+        return compare(after.view, reference, dtype=out.dtype, k=self.sums)
+
+
+def make(spec: Spec, *, seed: int = 0) -> Operands:
+    """Random data for a bound spec: normal values, weights scaled so that results stay near 1."""
+    rng = np.random.default_rng(seed)
+    halos, values = spec.halo(), {}
+    sums = max(1, spec.flops() // (2 * max(1, math.prod(_dims(spec.out)))))
+    for index, operand in enumerate(spec.operands[1:], start=1):
+        values[index] = _random(spec, index, operand, rng)
+        if index in spec.constants and index < spec.extra_base and operand.dtype.np.kind == "f":
+            values[index] = (values[index] / math.sqrt(sums)).astype(operand.dtype.np)
+    blocks = tuple(_block(operand, halos.get(index, ())) for index, operand in enumerate(spec.operands))
+    for index, value in values.items():
+        blocks[index].view[...] = value
+    blocks[0].memory[...] = _UNWRITTEN[blocks[0].memory.dtype.kind]
+    with np.errstate(all="ignore"):
+        reference = spec.reference([values[i] for i in sorted(values)])[0]
+    constants = {index: values[index] for index in spec.constants}
+    return Operands(spec, blocks, constants, reference, sums)
+
+
+def constant_bytes(spec: Spec) -> int:
+    """Bytes of a spec's constant operands."""
+    return sum(
+        math.prod(d or 1 for d, s in zip(o.dims, o.strides, strict=True) if s != 0) * o.dtype.size_bytes
+        for o in (spec.operands[i] for i in spec.constants)
+    )
+
+
+def _random(spec: Spec, index: int, operand: Operand, rng: np.random.Generator) -> np.ndarray:
+    shape = tuple(d if s else 1 for d, s in zip(_dims(operand), _strides(operand), strict=True))
+    kind = operand.dtype.np.kind
+    if kind == "f":
+        return rng.standard_normal(shape, np.float32).astype(operand.dtype.np)
+    if kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    bound = INDEX_BOUND.get(spec.op, lambda _: 100)(spec)
+    return rng.integers(0, bound, shape).astype(operand.dtype.np)
+
+
+def _block(operand: Operand, halo: tuple[tuple[int, int], ...]) -> Block:
+    dims, strides = _dims(operand), _strides(operand)
+    halo = halo or ((0, 0),) * len(dims)
+    corners = [
+        sorted((-before * s, (d - 1 + after) * s))
+        for d, s, (before, after) in zip(dims, strides, halo, strict=True)
+    ]
+    low, high = sum(c[0] for c in corners), sum(c[1] for c in corners)
+    memory = np.zeros(high - low + 1 + 2 * GUARD, operand.dtype.np)
+    return Block(memory, GUARD - low, _view(memory, GUARD - low, dims, strides))
+
+
+def _view(memory: np.ndarray, start: int, dims: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    steps = [s * memory.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(memory[start:], dims, steps)
+
+
+def _changed_outside(before: Block, after: Block) -> int:
+    """How many elements outside the view differ; the view's own elements are skipped."""
+    changed = before.memory.view(f"u{before.memory.itemsize}") != after.memory.view(
+        f"u{after.memory.itemsize}"
+    )
+    strides = tuple(s // after.memory.itemsize for s in after.view.strides)
+    _view(changed, after.start, after.view.shape, strides)[...] = False
+    return int(changed.sum())
+
+
+def _dims(operand: Operand) -> tuple[int, ...]:
+    assert None not in operand.dims, "bind the spec first"
+    return operand.dims  # type: ignore[return-value]
+
+
+def _strides(operand: Operand) -> tuple[int, ...]:
+    assert None not in operand.strides, "bind the spec first"
+    return operand.strides  # type: ignore[return-value]

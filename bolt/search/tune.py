@@ -1,0 +1,210 @@
+"""Measuring the candidates of a spec, a few at a time, through the records."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from bolt.errors import CompileError
+from bolt.kernels.family import Candidate, Source
+from bolt.module.host import library_path
+from bolt.ops.spec import Spec
+from bolt.options import Options
+from bolt.report import Progress, Rejection, silent
+from bolt.search import operands
+from bolt.search.candidates import nearest
+from bolt.search.measure import COMPILE, Measurement, Trial, Worker, measure
+from bolt.search.operands import Operands
+from bolt.search.records import Key, Records, device_name
+from bolt.target import Target
+from bolt.toolchain import build
+from bolt.toolchain.build import Binary
+from bolt.toolchain.host import for_target
+
+_KEPT_OPERANDS = 3
+_DRIFT = (0.5, 2.0)
+
+
+@dataclass(slots=True)
+class Group:
+    """A spec and what is known about its candidates.
+
+    Attributes:
+        spec: may have run-time dims; `ints` are the sizes it is measured with.
+        candidates: best estimate first.
+        rejections: why families or candidates do not take part.
+        pending: candidates without a result, in the order in which they will be measured.
+        results: by candidate.
+        objects: compiled kernels, by candidate.
+        bodies: code seen so far, without the kernel's name; equal code is measured once.
+        last_error: of the compiler.
+    """
+
+    spec: Spec
+    ints: tuple[int, ...]
+    candidates: list[Candidate]
+    rejections: list[Rejection]
+    pending: list[Candidate] = field(default_factory=list)
+    results: dict[Candidate, Measurement] = field(default_factory=dict)
+    objects: dict[Candidate, Path] = field(default_factory=dict)
+    bodies: dict[str, Candidate] = field(default_factory=dict)
+    last_error: CompileError | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The fastest candidate timed so far."""
+        timed = [c for c in self.candidates if c in self.results and self.results[c].ok]
+        return min(timed, key=lambda c: self.results[c].median_us, default=None)
+
+    def failed(self, candidate: Candidate) -> bool:
+        """Whether it was tried and can't be used."""
+        return candidate in self.results and not self.results[candidate].ok
+
+    def is_new(self, candidate: Candidate, source: Source) -> bool:
+        """Notes a candidate's code; False, with a rejection, when another one has the same."""
+        body = source.text.replace(source.name, "kernel")
+        first = self.bodies.setdefault(body, candidate)
+        if first is not candidate:
+            reason = f"same code as {first.name}"
+            self.rejections.append(Rejection(stage="candidates", subject=candidate.name, reason=reason))
+        return first is candidate
+
+
+class Bench:
+    """Compiles and measures candidates on this machine.
+
+    Args:
+        target: what to compile for.
+        options: threads, compiler, jobs and cache folder.
+        records: where measurements are looked up and kept.
+        rotate_bytes: how much memory copies of the constants take, so that they are as cold as in the model.
+    """
+
+    def __init__(self, target: Target, options: Options, records: Records, *, rotate_bytes: int) -> None:
+        self.target, self.options, self.records, self.rotate_bytes = target, options, records, rotate_bytes
+        self.compiler = for_target(target, options.compiler)
+        self.cache = build.store(options.cache_root)
+        self.device = device_name()
+        self._worker: Worker | None = None
+        self._operands: OrderedDict[str, Operands] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._worker:
+            self._worker.__exit__()
+
+    def recall(self, group: Group) -> None:
+        """Takes over what is on record; the other candidates become pending."""
+        for candidate in group.candidates:
+            known = None
+            if self.records.knows(candidate.key):
+                known = self.records.get(self._key(candidate, candidate.source(), group.ints))
+            if known:
+                group.results[candidate] = known
+            else:
+                group.pending.append(candidate)
+
+    def measure(self, group: Group, count: int) -> bool:
+        """Measures the next `count` pending candidates, the best so far beside them.
+
+        Returns:
+            Whether one of them is the new best.
+        """
+        before = group.best
+        new, group.pending = group.pending[:count], group.pending[count:]
+        sources = [s for c in new if group.is_new(c, s := c.source())]
+        by_name = {c.name: c for c in new}
+        built = self._build(sources, silent)
+        for source, result in zip(sources, built, strict=True):
+            candidate = by_name[source.name]
+            if isinstance(result, CompileError):
+                group.last_error = result
+                self._keep(group, candidate, source, Measurement(status=COMPILE, reason=str(result)))
+            else:
+                group.objects[candidate] = result.path
+        self._run(group, [by_name[s.name] for s in sources], before)
+        if group.best:
+            group.pending = nearest(group.best, group.pending)
+        return group.best is not before
+
+    def build(self, candidates: Sequence[Candidate], progress: Progress) -> list[Binary | CompileError]:
+        """The objects of candidates, in order."""
+        return self._build([c.source() for c in candidates], progress)
+
+    def _build(self, sources: Sequence[Source], progress: Progress) -> list[Binary | CompileError]:
+        return list(
+            build.build(
+                sources, self.target, compiler=self.compiler, cache=self.cache, jobs=self.options.jobs,
+                progress=progress,
+            )
+        )  # fmt: skip
+
+    def _run(self, group: Group, new: Sequence[Candidate], incumbent: Candidate | None) -> None:
+        """Runs the new candidates that compiled; the incumbent runs along to tell the clock's drift."""
+        ready = [c for c in new if c in group.objects]
+        if not ready:
+            return
+        known = group.results.get(incumbent) if incumbent else None
+        if incumbent and known:
+            self._object(group, incumbent)
+            ready = [incumbent, *ready]
+        found = self._measured(group, ready)
+        drift = 1.0
+        if incumbent and known and found[0].ok:
+            drift = min(max(known.median_us / found[0].median_us, _DRIFT[0]), _DRIFT[1])
+        for candidate, result in zip(ready, found, strict=True):
+            if candidate is not incumbent:
+                adjusted = replace(result, median_us=result.median_us * drift, min_us=result.min_us * drift)
+                self._keep(group, candidate, candidate.source(), adjusted)
+
+    def _measured(self, group: Group, candidates: Sequence[Candidate]) -> list[Measurement]:
+        data = self._data(group)
+        trials = [Trial(candidate=c, packed=_packed(c, data)) for c in candidates]
+        library = build.link([group.objects[c] for c in candidates], compiler=self.compiler, cache=self.cache)
+        return measure(
+            self._running(), library, trials, data, ints=group.ints, threads=self.options.thread_count,
+            rotate_bytes=self.rotate_bytes,
+        )  # fmt: skip
+
+    def _object(self, group: Group, candidate: Candidate) -> None:
+        """Makes sure that a recalled candidate's object is in the cache."""
+        if candidate not in group.objects:
+            group.objects[candidate] = build.compile_object(
+                candidate.source(), self.target, compiler=self.compiler, cache=self.cache
+            )
+
+    def _running(self) -> Worker:
+        if self._worker is None:
+            self._worker = Worker(library_path(self.options.cache_root, self.options.compiler))
+        return self._worker
+
+    def _data(self, group: Group) -> Operands:
+        """The group's operands; only the last few are kept, they can be large."""
+        key = group.spec.key
+        if key not in self._operands:
+            self._operands[key] = operands.make(group.spec.bind(group.ints))
+        self._operands.move_to_end(key)
+        while len(self._operands) > _KEPT_OPERANDS:
+            self._operands.popitem(last=False)
+        return self._operands[key]
+
+    def _keep(self, group: Group, candidate: Candidate, source: Source, result: Measurement) -> None:
+        group.results[candidate] = result
+        self.records.put(self._key(candidate, source, group.ints), result)
+
+    def _key(self, candidate: Candidate, source: Source, ints: tuple[int, ...]) -> Key:
+        return Key(
+            candidate=candidate.key, object=build.object_key(source, self.target, self.compiler),
+            device=self.device, threads=self.options.thread_count, dims=ints, rotate_bytes=self.rotate_bytes,
+        )  # fmt: skip
+
+
+def _packed(candidate: Candidate, data: Operands) -> dict[int, np.ndarray]:
+    return candidate.family.pack(candidate.spec, candidate.config, candidate.target, data.constants)

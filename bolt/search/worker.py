@@ -1,0 +1,167 @@
+"""The child process that runs kernels: a crash or an endless loop ends this process, not the search.
+
+Started as `python -m bolt.search.worker LIBRARY`, LIBRARY being the native host library. Reads one JSON
+request a line from stdin and answers each with one JSON line:
+
+    {"op": "load", "library", "memory", "operands": [[offset, bytes, start]], "kernels": [{"symbol",
+     "packed": {operand: [offset, bytes]}, "scratch_bytes"}], "ints", "threads", "rotate_bytes"} -> {}
+    {"op": "check", "kernel": i} -> {}; operand 0's memory is then in the memory file
+    {"op": "time", "kernels": [i, ...], "limit_s"} -> {"us": [[...], ...]}
+
+Offsets are bytes into the memory file, which holds the operands' memory and the packed constants.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from bolt.module.host import Pool, aligned, open_library, pool
+
+BURST_US = 1500.0
+ROUNDS = 12
+HOPELESS = 3.0
+"""A candidate this many times slower than the best is not timed any further."""
+BEHIND = 1.25
+"""The same, once there are enough rounds to tell."""
+SURE_ROUNDS = 5
+_MAX_COPIES = 256
+_LINE = 64
+
+
+@dataclass(slots=True)
+class Kernel:
+    """A loaded kernel with the operand pointers of each copy of its constants."""
+
+    function: int
+    pointers: Any
+    sets: int
+    scratch: np.ndarray
+    scratch_bytes: int
+    next: int = 0
+
+
+class Session:
+    """The kernels and operands of one load request."""
+
+    def __init__(self, native: ctypes.CDLL, request: dict[str, Any]) -> None:
+        self.native = native
+        self.threads = int(request["threads"])
+        self.pool: Pool = pool(native, self.threads)
+        self.memory = np.memmap(request["memory"], np.uint8, "r+")
+        self.operands = [tuple(row) for row in request["operands"]]
+        self.arenas = [_copy(self.memory[offset : offset + size]) for offset, size, _ in self.operands]
+        self.ints = np.array(request["ints"], np.int64)
+        self.packed: dict[tuple[int, int], list[np.ndarray]] = {}
+        library = ctypes.CDLL(request["library"])
+        self.kernels = [self._kernel(library, row, request["rotate_bytes"]) for row in request["kernels"]]
+
+    def _kernel(self, library: ctypes.CDLL, row: dict[str, Any], rotate_bytes: int) -> Kernel:
+        packed = {int(index): tuple(place) for index, place in row["packed"].items()}
+        total = sum(size for _, size in packed.values())
+        sets = max(1, min(_MAX_COPIES, rotate_bytes // total)) if total else 1
+        pointers = (ctypes.c_void_p * (len(self.arenas) * sets))()
+        for copy in range(sets):
+            for index, (arena, (_, _, start)) in enumerate(zip(self.arenas, self.operands, strict=True)):
+                address = arena.ctypes.data + start
+                if index in packed:
+                    address = self._copies(packed[index], sets)[copy].ctypes.data
+                pointers[copy * len(self.arenas) + index] = address
+        share = -(-row["scratch_bytes"] // _LINE) * _LINE
+        function = ctypes.cast(library[row["symbol"]], ctypes.c_void_p).value
+        assert function is not None
+        return Kernel(function, pointers, sets, aligned(share * self.threads), share)
+
+    def _copies(self, place: tuple[int, int], count: int) -> list[np.ndarray]:
+        """At least `count` copies of packed constants; candidates with equal packing share them."""
+        copies = self.packed.setdefault(place, [])
+        while len(copies) < count:
+            copies.append(_copy(self.memory[place[0] : place[0] + place[1]]))
+        return copies
+
+    def check(self, index: int) -> None:
+        """Runs a kernel once on a fresh output and hands the output's memory back."""
+        offset, size, _ = self.operands[0]
+        fresh = self.memory[offset : offset + size].copy()
+        self.arenas[0][:] = fresh
+        self._call(self.kernels[index], 1)
+        self.memory[offset : offset + size] = self.arenas[0]
+        self.memory.flush()
+        self.arenas[0][:] = fresh
+
+    def time(self, indices: Sequence[int], limit_s: float) -> list[list[float]]:
+        """Microseconds of each call of each kernel: short bursts in turn, until the slow ones are known."""
+        alive, samples = list(range(len(indices))), [[] for _ in indices]
+        kernels, deadline = [self.kernels[i] for i in indices], time.monotonic() + limit_s
+        bursts = [self._burst(kernel) for kernel in kernels]
+        for rounds in range(1, ROUNDS + 1):
+            for i in alive:
+                samples[i] += self._call(kernels[i], bursts[i])
+            best = min(_median(samples[i]) for i in alive)
+            limit = best * (BEHIND if rounds >= SURE_ROUNDS else HOPELESS)
+            alive = [i for i in alive if _median(samples[i]) <= limit]
+            if time.monotonic() > deadline or (rounds >= SURE_ROUNDS and len(alive) == 1):
+                break
+        return samples
+
+    def _burst(self, kernel: Kernel) -> int:
+        """Calls that take about BURST_US, found while warming up."""
+        us = min(self._call(kernel, 2) + self._call(kernel, 1))
+        return max(1, min(200, int(BURST_US / max(us, 0.1))))
+
+    def _call(self, kernel: Kernel, calls: int) -> list[float]:
+        us = np.zeros(calls)
+        self.native.bolt_kernel_run(
+            kernel.function, ctypes.addressof(kernel.pointers), len(self.arenas), kernel.sets, kernel.next,
+            self.ints.ctypes.data, kernel.scratch.ctypes.data, kernel.scratch_bytes, self.threads,
+            self.pool.handle, calls, us.ctypes.data,
+        )  # fmt: skip
+        kernel.next = (kernel.next + calls) % kernel.sets
+        return [float(v) for v in us]
+
+
+def _copy(data: np.ndarray) -> np.ndarray:
+    arena = aligned(data.nbytes)
+    arena[:] = data
+    return arena
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def serve(native: ctypes.CDLL, requests: TextIO, replies: TextIO) -> None:
+    """Answers requests until there are no more."""
+    session: Session | None = None
+    for line in requests:
+        request = json.loads(line)
+        reply: dict[str, Any] = {}
+        if request["op"] == "load":
+            session = None  # its memory goes before the next one's comes
+            session = Session(native, request)
+        elif session and request["op"] == "check":
+            session.check(request["kernel"])
+        elif session and request["op"] == "time":
+            reply["us"] = session.time(request["kernels"], request["limit_s"])
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def main() -> None:
+    """Takes the reply pipe out of reach of whatever a kernel's library prints."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    serve(open_library(Path(sys.argv[1])), sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()
