@@ -1,0 +1,61 @@
+"""Program + chosen kernels -> one shared library and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bolt.kernels.family import Candidate
+from bolt.module.plan import plan
+from bolt.module.render import render_module
+from bolt.program import Program, Step
+from bolt.target import Target
+from bolt.toolchain import build
+from bolt.toolchain.cache import Store
+from bolt.toolchain.host import Compiler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A module on disk.
+
+    Attributes:
+        path: the shared library, inside the cache.
+        weights: what `create` is given; empty for none.
+        text: the generated `run`.
+    """
+
+    path: Path
+    weights: np.ndarray
+    text: str
+
+
+def compile_module(
+    program: Program,
+    chosen: Mapping[str, tuple[Candidate, Path]],
+    target: Target,
+    sample: Mapping[str, int],
+    *,
+    compiler: Compiler,
+    cache: Store,
+) -> Compiled:
+    """The module of `program`.
+
+    Args:
+        chosen: spec key -> the kernel and its object file.
+        sample: typical dims.
+
+    Raises:
+        CompileError: the generated code does not compile or link.
+    """
+    candidates = {key: candidate for key, (candidate, _) in chosen.items()}
+    rendered = render_module(program, plan(program, sample), candidates, target, sample)
+    run = build.compile_object(rendered.source, target, compiler=compiler, cache=cache)
+    keys = {s.spec.key for s in program.steps if isinstance(s, Step)}
+    objects = {candidates[key].name: chosen[key][1] for key in keys}
+    ordered = [run, *(objects[name] for name in sorted(objects))]
+    path = build.link(ordered, compiler=compiler, cache=cache, exports=("bolt_module",))
+    return Compiled(path=path, weights=rendered.weights, text=rendered.source.text)

@@ -1,0 +1,91 @@
+"""Runs a `Program` in NumPy through the specs' float64 references: lowering tested without any kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from bolt import dims as D
+from bolt.program import IntsStep, Program, Step, View
+
+
+class Memory:
+    """The buffers of one run; temporaries start as NaN so that reading one before writing it shows."""
+
+    def __init__(self, program: Program, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.program = program
+        self.arrays: dict[str, np.ndarray] = {
+            f"input{i}": np.ascontiguousarray(a).reshape(-1) for i, a in enumerate(inputs)
+        }
+        self.arrays |= {n: a.reshape(-1) for n, a in program.constants.items()}
+        self.written: dict[str, np.ndarray] = {}
+
+    def value(self, dim: D.Dim) -> int:
+        return D.evaluate(dim, self.sizes)
+
+    def flat(self, view: View) -> np.ndarray:
+        name = view.buffer.name
+        if name not in self.arrays:
+            kind = view.dtype.np
+            fill = np.nan if kind.kind == "f" else 77
+            self.arrays[name] = np.full(self.value(view.buffer.elements), fill, kind)
+        return self.arrays[name]
+
+    def window(self, view: View, halo: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
+        """The view's elements, widened by `halo`, as an array that shares the buffer's memory."""
+        halo = halo or ((0, 0),) * len(view.dims)
+        flat = self.flat(view)
+        strides = [self.value(s) for s in view.strides]
+        dims = [self.value(d) + b + a for d, (b, a) in zip(view.dims, halo, strict=True)]
+        start = self.value(view.offset) - sum(b * s for (b, _), s in zip(halo, strides, strict=True))
+        last = start + sum((d - 1) * s for d, s in zip(dims, strides, strict=True))
+        assert start >= 0 and last < flat.size, f"{view} leaves its buffer of {flat.size} elements"
+        item = flat.itemsize
+        return as_strided(flat[start:], dims, [s * item for s in strides])
+
+
+def run(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The program's outputs."""
+    sizes: dict[str, int] = {}
+    for value, array in zip(program.inputs, inputs, strict=True):
+        for d, size in zip(value.dims, array.shape, strict=True):
+            if not isinstance(d, int) and d.is_Symbol:
+                assert sizes.setdefault(d.name, size) == size
+    for a, b in program.assumptions:
+        assert D.evaluate(a, sizes) == D.evaluate(b, sizes)
+    memory = Memory(program, inputs, sizes)
+    for step in program.steps:
+        if isinstance(step, IntsStep):
+            memory.window(step.view)[...] = np.reshape(
+                [memory.value(v) for v in step.values], memory.window(step.view).shape
+            )
+        else:
+            _run_step(step, memory)
+    outputs = []
+    for i, value in enumerate(program.outputs):
+        dims = tuple(D.evaluate(d, sizes) for d in value.dims)
+        outputs.append(memory.arrays[f"output{i}"].reshape(dims))
+    return outputs
+
+
+def _run_step(step: Step, memory: Memory) -> None:
+    spec = step.bound(memory.sizes)
+    arrays = []
+    for index, view in enumerate(step.views[1:], start=1):
+        if index in step.constants:
+            arrays.append(step.constants[index])
+            continue
+        array = memory.window(view)
+        halo = spec.halo().get(index)
+        if halo is not None:
+            border = memory.window(view, halo).copy()
+            border[tuple(slice(b, b + d) for (b, _), d in zip(halo, array.shape, strict=True))] = 0
+            assert not border.any(), f"{spec.op} {step.nodes} reads a halo that is not zero"
+        arrays.append(array.copy())
+    result = spec.reference(arrays)[0]
+    out = memory.window(step.views[0])
+    kind = out.dtype.kind
+    out[...] = (result != 0) if kind == "b" else np.trunc(result) if kind in "iu" else result
