@@ -198,7 +198,7 @@ def _bytes_of(weights: bytes | np.ndarray | None) -> bytes | memoryview:
         return b""
     if isinstance(weights, bytes):
         return weights
-    return memoryview(np.ascontiguousarray(weights).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(weights).reshape(-1).view(np.uint8).data
 
 
 def _file_entries(folder: Path) -> dict[str, Any]:

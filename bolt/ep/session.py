@@ -33,6 +33,7 @@ def create(
 
     Args:
         ep_options: options of bolt's provider, without their prefix `ep.boltexecutionprovider.`.
+        **kw: further arguments of `onnxruntime.InferenceSession`; `path_or_bytes` replaces the model's path.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed or older than 1.23.
@@ -42,11 +43,12 @@ def create(
     options = session_options or _quiet_options(ort)
     if threads is not None:
         options.intra_op_num_threads = threads
+    model = kw.pop("path_or_bytes", artifact.model_path)
     if not artifact.partitions:
-        return ort.InferenceSession(artifact.model_path, options, providers=["CPUExecutionProvider"], **kw)
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], **kw)
     # By devices, because 1.23 and 1.24 do not know the names of plugins in `providers=`.
     options.add_provider_for_devices(_devices(artifact), _ep_options(options) | (ep_options or {}))
-    return ort.InferenceSession(artifact.model_path, options, **kw)
+    return ort.InferenceSession(model, options, **kw)
 
 
 def _quiet_options(ort: ModuleType) -> onnxruntime.SessionOptions:

@@ -11,7 +11,8 @@ namespace {
 using bolt::Factory;
 namespace ort = bolt::ort;
 
-// A runtime older than the one our table is written for still has CreateStatus in slot 0 of its version 1 table.
+// A runtime older than the one our table is written for still has CreateStatus in slot 0 of its version 1
+// table.
 ort::OrtStatus* RefuseOldRuntime(const ort::OrtApiBase* base) {
   const void* table = base->GetApi(1);
   if (table == nullptr) return nullptr;
@@ -23,7 +24,8 @@ ort::OrtStatus* RefuseOldRuntime(const ort::OrtApiBase* base) {
 }  // namespace
 
 BOLT_EXPORT ort::OrtStatus* CreateEpFactories(const char*, const ort::OrtApiBase* base, const ort::OrtLogger*,
-                                              ort::OrtEpFactory** factories, size_t room, size_t* count) noexcept {
+                                              ort::OrtEpFactory** factories, size_t room,
+                                              size_t* count) noexcept {
   ort::Api api;
   *count = 0;
   if (!ort::Resolve(base, &api)) return RefuseOldRuntime(base);

@@ -8,9 +8,9 @@
 
 namespace bolt {
 
-// Judges "bolt;schema=1;module_abi=1;<target>:<arch>:<feature>,<feature>;...", the targets best first: optimal when the
-// first target runs here, "prefer recompilation" when only a later one does, unsupported when none does or a version
-// differs, not applicable when the text is not bolt's.
+// Judges "bolt;schema=1;module_abi=1;<target>:<arch>:<feature>,<feature>;...", the targets best first:
+// optimal when the first target runs here, "prefer recompilation" when only a later one does, unsupported
+// when none does or a version differs, not applicable when the text is not bolt's.
 ort::Compatibility JudgeCompatibility(std::string_view info);
 
 }  // namespace bolt

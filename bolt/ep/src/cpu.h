@@ -10,8 +10,8 @@ namespace bolt {
 // The machine architecture as `uname -m` spells it.
 std::string_view Architecture() noexcept;
 
-// Whether the CPU (and the operating system) has a feature, named as /proc/cpuinfo names it; nothing for a feature
-// this library does not know.
+// Whether the CPU (and the operating system) has a feature, named as /proc/cpuinfo names it; nothing for a
+// feature this library does not know.
 std::optional<bool> HasFeature(std::string_view feature) noexcept;
 
 }  // namespace bolt

@@ -20,7 +20,8 @@ int32_t ParseThreads(const std::string& key, const std::string& value) {
   int32_t threads = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
   if (error != std::errc() || end != value.data() + value.size() || threads < 0) {
-    throw Error("option " + key + " is \"" + value + "\"; it must be a number of threads, 0 for as many as ONNX Runtime uses");
+    throw Error("option " + key + " is \"" + value +
+                "\"; it must be a number of threads, 0 for as many as ONNX Runtime uses");
   }
   return threads;
 }
@@ -29,7 +30,9 @@ void SetThreads(const std::string& key, const std::string& value, Options* optio
   options->threads = ParseThreads(key, value);
 }
 void SetTarget(const std::string&, const std::string& value, Options* options) { options->target = value; }
-void SetContextPath(const std::string&, const std::string& value, Options* options) { options->context_path = value; }
+void SetContextPath(const std::string&, const std::string& value, Options* options) {
+  options->context_path = value;
+}
 
 struct OptionRow {
   std::string_view key;
@@ -61,14 +64,15 @@ std::string Need(const ort::Api& api, const ort::OrtNode* node, const char* name
 void CheckValues(const ort::Api& api, const char* what, const std::vector<const ort::OrtValueInfo*>& values,
                  const BoltValueInfo* infos, int32_t count) {
   if (values.size() != static_cast<size_t>(count)) {
-    throw Error("the node has " + std::to_string(values.size()) + " " + what + "s, its module " + std::to_string(count) +
-                "; model and modules do not belong together");
+    throw Error("the node has " + std::to_string(values.size()) + " " + what + "s, its module " +
+                std::to_string(count) + "; model and modules do not belong together");
   }
   for (size_t i = 0; i < values.size(); ++i) {
     const int32_t dtype = ElementType(api, values[i]);
     if (dtype != 0 && dtype != infos[i].dtype) {
-      throw Error(std::string(what) + " " + std::to_string(i) + " (\"" + infos[i].name + "\") has ONNX type " +
-                  std::to_string(dtype) + " in the model and " + std::to_string(infos[i].dtype) +
+      throw Error(std::string(what) + " " + std::to_string(i) + " (\"" + infos[i].name +
+                  "\") has ONNX type " + std::to_string(dtype) + " in the model and " +
+                  std::to_string(infos[i].dtype) +
                   " in the module; model and modules do not belong together");
     }
   }
@@ -79,7 +83,8 @@ void CheckValues(const ort::Api& api, const char* what, const std::vector<const 
 Options Options::Read(const ort::Api& api, const ort::OrtSessionOptions* session) {
   ort::OrtKeyValuePairs* pairs = nullptr;
   Check(api, api.GetSessionOptionsConfigEntries(session, &pairs));
-  const std::unique_ptr<ort::OrtKeyValuePairs, ort::ReleaseKeyValuePairsFn> owner(pairs, api.ReleaseKeyValuePairs);
+  const std::unique_ptr<ort::OrtKeyValuePairs, ort::ReleaseKeyValuePairsFn> owner(pairs,
+                                                                                  api.ReleaseKeyValuePairs);
   const char* const* keys = nullptr;
   const char* const* values = nullptr;
   size_t count = 0;
@@ -97,7 +102,8 @@ Ep::Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options)
       state_(std::make_shared<SessionState>(options_.threads)) {
   ort_version_supported = api.struct_version;
   GetName = [](const ort::OrtEp*) noexcept { return static_cast<const char*>(kEpName); };
-  GetCapability = [](ort::OrtEp* self, const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) noexcept {
+  GetCapability = [](ort::OrtEp* self, const ort::OrtGraph* graph,
+                     ort::OrtEpGraphSupportInfo* support) noexcept {
     const auto& ep = *static_cast<Ep*>(self);
     return Guard(ep.api_, [&] { ep.Claim(graph, support); });
   };
@@ -130,7 +136,8 @@ void Ep::Claim(const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) 
 
 std::unique_ptr<Kernel> Ep::Load(const ort::OrtGraph* graph, const ort::OrtNode* fused) const {
   const std::vector<const ort::OrtNode*> nodes = Nodes(api_, graph);
-  if (nodes.size() != 1 || !IsOurContext(api_, nodes[0])) throw Error("bolt: asked to compile a node it did not claim");
+  if (nodes.size() != 1 || !IsOurContext(api_, nodes[0]))
+    throw Error("bolt: asked to compile a node it did not claim");
   const ort::OrtNode* node = nodes[0];
   const char* node_name = "";
   Check(api_, api_.Node_GetName(node, &node_name));
@@ -158,15 +165,16 @@ std::string Ep::ArtifactFolder(const ort::OrtGraph* graph) const {
   Check(api_, api_.Graph_GetModelPath(graph, &path));
   const std::string model = path == nullptr || *path == '\0' ? options_.context_path : path;
   if (model.empty()) {
-    throw Error("the model was loaded from memory, so its artifact can't be found; load it from its file, or set the "
-                "session option ep.context_file_path to the path of model.onnx");
+    throw Error(
+        "the model was loaded from memory, so its artifact can't be found; load it from its file, or set the "
+        "session option ep.context_file_path to the path of model.onnx");
   }
   return FolderOf(model);
 }
 
 void Ep::Log(const std::string& message) const noexcept {
-  ort::OrtStatus* status =
-      api_.Logger_LogMessage(logger_, ort::kLogInfo, ("bolt: " + message).c_str(), __FILE__, __LINE__, __func__);
+  ort::OrtStatus* status = api_.Logger_LogMessage(logger_, ort::kLogInfo, ("bolt: " + message).c_str(),
+                                                  __FILE__, __LINE__, __func__);
   if (status != nullptr) api_.ReleaseStatus(status);
 }
 

@@ -15,9 +15,9 @@ inline constexpr char kEpName[] = "BoltExecutionProvider";
 
 // The options of a session: `ep.boltexecutionprovider.<name>` and what ONNX Runtime defines.
 struct Options {
-  int32_t threads = 0;        // intra_op_num_threads; 0: ask ONNX Runtime's pool
-  std::string target;         // target: run only variants of this target
-  std::string context_path;   // ep.context_file_path: where a model that was loaded from memory lies
+  int32_t threads = 0;       // intra_op_num_threads; 0: ask ONNX Runtime's pool
+  std::string target;        // target: run only variants of this target
+  std::string context_path;  // ep.context_file_path: where a model that was loaded from memory lies
 
   // Throws Error for an option that does not exist or has no meaning.
   static Options Read(const ort::Api& api, const ort::OrtSessionOptions* session);

@@ -27,8 +27,8 @@ Factory::Factory(const ort::Api& api) : ort::OrtEpFactory{}, api_(api) {
   GetVendor = [](const ort::OrtEpFactory*) noexcept { return static_cast<const char*>(kVendor); };
   GetVendorId = [](const ort::OrtEpFactory*) noexcept { return kVendorId; };
   GetVersion = [](const ort::OrtEpFactory*) noexcept { return static_cast<const char*>(BOLT_VERSION); };
-  GetSupportedDevices = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const* hardware, size_t count,
-                           ort::OrtEpDevice** devices, size_t room, size_t* found) noexcept {
+  GetSupportedDevices = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const* hardware,
+                           size_t count, ort::OrtEpDevice** devices, size_t room, size_t* found) noexcept {
     auto& factory = *static_cast<Factory*>(self);
     *found = 0;
     for (size_t i = 0; i < count && *found < room; ++i) {
@@ -38,15 +38,16 @@ Factory::Factory(const ort::Api& api) : ort::OrtEpFactory{}, api_(api) {
     }
     return Ok();
   };
-  CreateEp = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const*, const ort::OrtKeyValuePairs* const*,
-                size_t, const ort::OrtSessionOptions* session, const ort::OrtLogger* logger,
-                ort::OrtEp** ep) noexcept {
+  CreateEp = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const*,
+                const ort::OrtKeyValuePairs* const*, size_t, const ort::OrtSessionOptions* session,
+                const ort::OrtLogger* logger, ort::OrtEp** ep) noexcept {
     const ort::Api& api = static_cast<Factory*>(self)->api_;
-    return Guard(api, [&] { *ep = std::make_unique<Ep>(api, logger, Options::Read(api, session)).release(); });
+    return Guard(api,
+                 [&] { *ep = std::make_unique<Ep>(api, logger, Options::Read(api, session)).release(); });
   };
   ReleaseEp = [](ort::OrtEpFactory*, ort::OrtEp* ep) noexcept { delete static_cast<Ep*>(ep); };
-  ValidateCompiledModelCompatibilityInfo = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const*, size_t,
-                                              const char* info, ort::Enum* answer) noexcept {
+  ValidateCompiledModelCompatibilityInfo = [](ort::OrtEpFactory* self, const ort::OrtHardwareDevice* const*,
+                                              size_t, const char* info, ort::Enum* answer) noexcept {
     return Guard(static_cast<Factory*>(self)->api_, [&] { *answer = JudgeCompatibility(info); });
   };
   // ONNX Runtime calls this one at registration without a null check (1.23.2 to 1.31.1).
@@ -56,7 +57,8 @@ Factory::Factory(const ort::Api& api) : ort::OrtEpFactory{}, api_(api) {
   };
 }
 
-ort::OrtStatus* Factory::AddDevice(const ort::OrtHardwareDevice* hardware, ort::OrtEpDevice** device) noexcept {
+ort::OrtStatus* Factory::AddDevice(const ort::OrtHardwareDevice* hardware,
+                                   ort::OrtEpDevice** device) noexcept {
   // No default options: overriding one makes ONNX Runtime log a warning.
   return api_.CreateEpDevice(this, hardware, nullptr, nullptr, device);
 }

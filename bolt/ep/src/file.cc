@@ -63,7 +63,8 @@ std::string ResolveInside(const std::string& folder, const std::string& relative
   const std::string quoted = "path \"" + relative + "\"";
   if (relative.empty()) throw Error("an empty path in the artifact");
   if (relative.find('\0') != std::string::npos) throw Error("a path in the artifact has a NUL byte");
-  if (relative.front() == '/') throw Error(quoted + " is absolute; paths of an artifact are relative to its folder");
+  if (relative.front() == '/')
+    throw Error(quoted + " is absolute; paths of an artifact are relative to its folder");
   if (HasParentPart(relative)) throw Error(quoted + " has a \"..\" part; it must stay inside the artifact");
   const std::string prefix = folder == "/" ? folder : folder + "/";
   const std::string real = RealPath(prefix + relative);
@@ -81,7 +82,8 @@ std::string ReadFile(const std::string& path, uint64_t limit) {
   const Descriptor file(path);
   const uint64_t size = SizeOf(file.get(), path);
   if (size > limit) {
-    throw Error(path + " is " + std::to_string(size) + " bytes; at most " + std::to_string(limit) + " are allowed");
+    throw Error(path + " is " + std::to_string(size) + " bytes; at most " + std::to_string(limit) +
+                " are allowed");
   }
   std::string text(size, '\0');
   size_t done = 0;
@@ -100,8 +102,9 @@ std::string FileIdentity(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) ThrowErrno("can't stat", path);
   std::string text;
-  for (const uint64_t part : {uint64_t{info.st_dev}, uint64_t{info.st_ino}, static_cast<uint64_t>(info.st_size),
-                              static_cast<uint64_t>(info.st_ctim.tv_sec), static_cast<uint64_t>(info.st_ctim.tv_nsec)}) {
+  for (const uint64_t part :
+       {uint64_t{info.st_dev}, uint64_t{info.st_ino}, static_cast<uint64_t>(info.st_size),
+        static_cast<uint64_t>(info.st_ctim.tv_sec), static_cast<uint64_t>(info.st_ctim.tv_nsec)}) {
     text += std::to_string(part) + ":";
   }
   return text;
@@ -112,8 +115,8 @@ Mapping::Mapping(const std::string& path, uint64_t offset, uint64_t bytes) : byt
   const uint64_t size = SizeOf(file.get(), path);
   // Pages of a mapping beyond the end of the file kill the process with SIGBUS, so check first.
   if (offset > size || bytes > size - offset) {
-    throw Error(path + " is truncated: it has " + std::to_string(size) + " bytes, but bytes " + std::to_string(offset) +
-                " to " + std::to_string(offset + bytes) + " are needed");
+    throw Error(path + " is truncated: it has " + std::to_string(size) + " bytes, but bytes " +
+                std::to_string(offset) + " to " + std::to_string(offset + bytes) + " are needed");
   }
   Map(path, file.get(), offset);
 }

@@ -7,9 +7,9 @@
 
 namespace bolt {
 
-// The absolute real path of `relative` inside the folder `folder` (absolute and real). A path out of a model is
-// untrusted: throws Error when it is empty, absolute, has a ".." part, does not exist, or leads out of the folder
-// through a symbolic link.
+// The absolute real path of `relative` inside the folder `folder` (absolute and real). A path out of a model
+// is untrusted: throws Error when it is empty, absolute, has a ".." part, does not exist, or leads out of the
+// folder through a symbolic link.
 std::string ResolveInside(const std::string& folder, const std::string& relative);
 
 // The absolute real path of the folder that `path` lies in. Throws Error when there is no such folder.
@@ -21,8 +21,8 @@ std::string ReadFile(const std::string& path, uint64_t limit);
 // Identifies the content of a file well enough to share a mapping of it: device, inode, size, time of change.
 std::string FileIdentity(const std::string& path);
 
-// A read-only shared mapping of a range of a file. Any offset is fine; the data is as aligned as the offset is, up to
-// a page.
+// A read-only shared mapping of a range of a file. Any offset is fine; the data is as aligned as the offset
+// is, up to a page.
 class Mapping {
  public:
   // Throws Error when the file can't be mapped or is shorter than offset + bytes.

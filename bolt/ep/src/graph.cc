@@ -10,7 +10,8 @@ namespace {
 
 // The list behind a pair of (how many, fill) functions.
 template <class Item, class Owner>
-std::vector<const Item*> List(const ort::Api& api, const Owner* owner, ort::OrtStatus* (*count)(const Owner*, size_t*),
+std::vector<const Item*> List(const ort::Api& api, const Owner* owner,
+                              ort::OrtStatus* (*count)(const Owner*, size_t*),
                               ort::OrtStatus* (*fill)(const Owner*, const Item**, size_t)) {
   size_t n = 0;
   Check(api, count(owner, &n));

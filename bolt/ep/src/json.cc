@@ -32,8 +32,9 @@ size_t Utf8Length(std::string_view text) {
     size_t length;
   };
   constexpr Row kRows[] = {
-      {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3},
-      {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+      {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+      {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+      {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
   };
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   if (byte(0) < 0x80) return 1;
@@ -72,7 +73,8 @@ class Parser {
     if (!Eat(c)) Throw(what);
   }
   void SkipSpace() {
-    while (pos_ < text_.size() && std::string_view(" \t\r\n").find(text_[pos_]) != std::string_view::npos) ++pos_;
+    while (pos_ < text_.size() && std::string_view(" \t\r\n").find(text_[pos_]) != std::string_view::npos)
+      ++pos_;
   }
 
   Value Element(int depth) {
@@ -185,7 +187,7 @@ class Parser {
     char32_t value = 0;
     for (int i = 0; i < 4; ++i) {
       const char c = Peek();
-      const char32_t digit = IsDigit(c)              ? static_cast<char32_t>(c - '0')
+      const char32_t digit = IsDigit(c)             ? static_cast<char32_t>(c - '0')
                              : c >= 'a' && c <= 'f' ? static_cast<char32_t>(c - 'a' + 10)
                              : c >= 'A' && c <= 'F' ? static_cast<char32_t>(c - 'A' + 10)
                                                     : kBadCodePoint;

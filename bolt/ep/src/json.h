@@ -38,8 +38,8 @@ class Value {
   Data data_ = nullptr;
 };
 
-// Parses one document. Throws Error with the byte offset of the first thing that is not JSON: also of duplicate keys,
-// text after the document, invalid UTF-8, and nesting deeper than 64.
+// Parses one document. Throws Error with the byte offset of the first thing that is not JSON: also of
+// duplicate keys, text after the document, invalid UTF-8, and nesting deeper than 64.
 Value Parse(std::string_view text);
 
 }  // namespace bolt::json

@@ -16,7 +16,8 @@ alignas(64) char kNothing;
 
 std::string DimsText(const int64_t* dims, size_t rank) {
   std::string text = "[";
-  for (size_t i = 0; i < rank; ++i) text += (i == 0 ? "" : ", ") + (dims[i] < 0 ? "?" : std::to_string(dims[i]));
+  for (size_t i = 0; i < rank; ++i)
+    text += (i == 0 ? "" : ", ") + (dims[i] < 0 ? "?" : std::to_string(dims[i]));
   return text + "]";
 }
 
@@ -112,7 +113,8 @@ class Call {
 };
 
 // A tensor's element type and dims. Before 1.24 the dims have to be copied, into `storage`.
-void ReadShape(const ort::Api& api, const ort::OrtValue* value, std::vector<int64_t>* storage, BoltTensor* tensor) {
+void ReadShape(const ort::Api& api, const ort::OrtValue* value, std::vector<int64_t>* storage,
+               BoltTensor* tensor) {
   ort::Enum dtype = 0;
   size_t rank = 0;
   if (api.GetTensorElementTypeAndShapeDataReference != nullptr) {
@@ -143,8 +145,9 @@ bool Fits(const BoltTensor& tensor, const BoltValueInfo& info) noexcept {
 
 [[noreturn]] void ThrowMisfit(const std::string& node, const BoltTensor& tensor, const BoltValueInfo& info) {
   throw Error("bolt: input \"" + std::string(info.name) + "\" of partition \"" + node + "\" has type " +
-              std::to_string(tensor.dtype) + " and dims " + DimsText(tensor.dims, static_cast<size_t>(tensor.rank)) +
-              "; it was compiled for type " + std::to_string(info.dtype) + " and dims " +
+              std::to_string(tensor.dtype) + " and dims " +
+              DimsText(tensor.dims, static_cast<size_t>(tensor.rank)) + "; it was compiled for type " +
+              std::to_string(info.dtype) + " and dims " +
               DimsText(info.dims, static_cast<size_t>(info.rank)) + " (ONNX type numbers, ? is any)");
 }
 
@@ -176,7 +179,8 @@ void Kernel::RunOrThrow(ort::OrtKernelContext* context) const {
   const BoltModuleTable& table = module_->table();
   const auto count = static_cast<size_t>(table.input_count);
   SmallArray<BoltTensor, 16> inputs(count);
-  std::vector<std::vector<int64_t>> dims(api_.GetTensorElementTypeAndShapeDataReference == nullptr ? count : 0);
+  std::vector<std::vector<int64_t>> dims(api_.GetTensorElementTypeAndShapeDataReference == nullptr ? count
+                                                                                                   : 0);
   for (size_t i = 0; i < count; ++i) {
     const ort::OrtValue* value = nullptr;
     Check(api_, api_.KernelContext_GetInput(context, i, &value));

@@ -93,10 +93,12 @@ std::string Obstacle(const Variant& variant) {
   return "";
 }
 
-const Variant& ChooseVariant(const Manifest& manifest, const std::string& partition, const std::string& target) {
+const Variant& ChooseVariant(const Manifest& manifest, const std::string& partition,
+                             const std::string& target) {
   const auto it = manifest.partitions.find(partition);
   if (it == manifest.partitions.end()) {
-    throw Error("partition \"" + partition + "\" is not in " + manifest.path + "; model and manifest do not belong together");
+    throw Error("partition \"" + partition + "\" is not in " + manifest.path +
+                "; model and manifest do not belong together");
   }
   for (const Variant& variant : it->second) {
     if ((target.empty() || variant.target == target) && Obstacle(variant).empty()) return variant;

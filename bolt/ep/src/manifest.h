@@ -46,7 +46,8 @@ Manifest ReadManifest(const std::string& path);
 std::string Obstacle(const Variant& variant);
 
 // The first variant of `partition` that this machine can run or, with `target`, that one. Throws Error.
-const Variant& ChooseVariant(const Manifest& manifest, const std::string& partition, const std::string& target);
+const Variant& ChooseVariant(const Manifest& manifest, const std::string& partition,
+                             const std::string& target);
 
 }  // namespace bolt
 

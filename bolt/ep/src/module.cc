@@ -14,16 +14,16 @@ namespace {
 void CheckSha256(const Mapping& file, const std::string& path, const std::string& expected) {
   const std::string actual = Sha256(file.data(), file.bytes());
   if (actual == expected) return;
-  throw Error(path + " is damaged or was changed: its sha256 is " + actual + ", the manifest says " + expected +
-              "; copy the artifact again or run `bolt optimize` again");
+  throw Error(path + " is damaged or was changed: its sha256 is " + actual + ", the manifest says " +
+              expected + "; copy the artifact again or run `bolt optimize` again");
 }
 
 // Weights are mapped and verified once per process and kept while any session uses them.
 class WeightsCache {
  public:
   std::shared_ptr<const Mapping> Get(const std::string& path, const WeightsSlice& slice) {
-    const std::string key = FileIdentity(path) + std::to_string(slice.offset) + ":" + std::to_string(slice.bytes) + ":" +
-                            slice.sha256;
+    const std::string key = FileIdentity(path) + std::to_string(slice.offset) + ":" +
+                            std::to_string(slice.bytes) + ":" + slice.sha256;
     const std::lock_guard lock(mutex_);
     std::weak_ptr<const Mapping>& entry = entries_[key];
     if (std::shared_ptr<const Mapping> weights = entry.lock()) return weights;
@@ -79,7 +79,8 @@ void Module::CheckTable(const std::string& path, const Variant& variant) const {
                 "; use the libbolt_ep.so of the artifact or run `bolt optimize` again");
   }
   if (table_->target != variant.target) {
-    throw Error("module " + path + " was built for " + table_->target + ", the manifest says " + variant.target);
+    throw Error("module " + path + " was built for " + table_->target + ", the manifest says " +
+                variant.target);
   }
   const uint64_t bytes = variant.weights ? variant.weights->bytes : 0;
   if (table_->weights_bytes != bytes) {

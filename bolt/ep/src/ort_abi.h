@@ -1,10 +1,10 @@
-// The part of ONNX Runtime's plugin C ABI that bolt uses, declared from facts alone: slot numbers, signatures and
-// field orders. No ONNX Runtime header is needed to build. tests/ep/check_abi.py proves this file against real
-// headers where they are at hand; tests/ep/ort_versions.py proves it against real runtimes.
+// The part of ONNX Runtime's plugin C ABI that bolt uses, declared from facts alone: slot numbers, signatures
+// and field orders. No ONNX Runtime header is needed to build. tests/ep/check_abi.py proves this file against
+// real headers where they are at hand; tests/ep/ort_versions.py proves it against real runtimes.
 //
-// ONNX Runtime only appends to its tables, so a slot number is good for every later version. `GetApi(n)` returns the
-// same table for every n the runtime knows and prints an error for larger ones; we ask for the oldest version we
-// support and decide by `since` which slots exist.
+// ONNX Runtime only appends to its tables, so a slot number is good for every later version. `GetApi(n)`
+// returns the same table for every n the runtime knows and prints an error for larger ones; we ask for the
+// oldest version we support and decide by `since` which slots exist.
 #ifndef BOLT_EP_ORT_ABI_H_
 #define BOLT_EP_ORT_ABI_H_
 
@@ -76,76 +76,77 @@ struct OrtApiBase {
 using ParallelForBody = void (*)(void*, size_t);
 
 // X(slot, since 1.x, name, return type, parameters)
-#define BOLT_ORT_API(X)                                                                                            \
-  X(0, 23, CreateStatus, OrtStatus*, (Enum, const char*))                                                           \
-  X(2, 23, GetErrorMessage, const char*, (const OrtStatus*))                                                        \
-  X(51, 23, GetTensorMutableData, OrtStatus*, (OrtValue*, void**))                                                  \
-  X(55, 23, CastTypeInfoToTensorInfo, OrtStatus*, (const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**))          \
-  X(60, 23, GetTensorElementType, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, Enum*))                            \
-  X(61, 23, GetDimensionsCount, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, size_t*))                            \
-  X(62, 23, GetDimensions, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))                        \
-  X(65, 23, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))                      \
-  X(90, 23, KernelContext_GetInput, OrtStatus*, (const OrtKernelContext*, size_t, const OrtValue**))                \
-  X(91, 23, KernelContext_GetOutput, OrtStatus*,                                                                    \
-    (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**))                                               \
-  X(93, 23, ReleaseStatus, void, (OrtStatus*))                                                                      \
-  X(94, 23, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                                              \
-  X(99, 23, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorTypeAndShapeInfo*))                                      \
-  X(193, 23, KernelContext_GetGPUComputeStream, OrtStatus*, (const OrtKernelContext*, void**))                      \
-  X(194, 23, GetTensorMemoryInfo, OrtStatus*, (const OrtValue*, const OrtMemoryInfo**))                             \
-  X(237, 23, HasSessionConfigEntry, OrtStatus*, (const OrtSessionOptions*, const char*, int*))                      \
-  X(238, 23, GetSessionConfigEntry, OrtStatus*, (const OrtSessionOptions*, const char*, char*, size_t*))            \
-  X(247, 23, Logger_LogMessage, OrtStatus*,                                                                         \
-    (const OrtLogger*, Enum, const char*, const char*, int, const char*))                                          \
-  X(272, 23, ReadOpAttr, OrtStatus*, (const OrtOpAttr*, Enum, void*, size_t, size_t*))                              \
-  X(274, 23, KernelContext_ParallelFor, OrtStatus*,                                                                 \
-    (const OrtKernelContext*, ParallelForBody, size_t, size_t, void*))                                             \
-  X(289, 23, GetValueInfoName, OrtStatus*, (const OrtValueInfo*, const char**))                                     \
-  X(290, 23, GetValueInfoTypeInfo, OrtStatus*, (const OrtValueInfo*, const OrtTypeInfo**))                          \
-  X(295, 23, CreateKeyValuePairs, void, (OrtKeyValuePairs**))                                                       \
-  X(296, 23, AddKeyValuePair, void, (OrtKeyValuePairs*, const char*, const char*))                                  \
-  X(298, 23, GetKeyValuePairs, void,                                                                                \
-    (const OrtKeyValuePairs*, const char* const**, const char* const**, size_t*))                                  \
-  X(300, 23, ReleaseKeyValuePairs, void, (OrtKeyValuePairs*))                                                       \
-  X(307, 23, HardwareDevice_Type, Enum, (const OrtHardwareDevice*))                                                 \
-  X(308, 23, HardwareDevice_VendorId, uint32_t, (const OrtHardwareDevice*))                                         \
-  X(311, 23, HardwareDevice_Metadata, const OrtKeyValuePairs*, (const OrtHardwareDevice*))                          \
-  X(317, 23, GetEpApi, const OrtEpApi*, ())                                                                         \
-  X(318, 23, GetTensorSizeInBytes, OrtStatus*, (const OrtValue*, size_t*))                                          \
-  X(320, 23, CreateMemoryInfo_V2, OrtStatus*,                                                                       \
-    (const char*, Enum, uint32_t, int32_t, Enum, size_t, Enum, OrtMemoryInfo**))                                   \
-  X(334, 23, Graph_GetModelPath, OrtStatus*, (const OrtGraph*, const char**))                                       \
-  X(344, 23, Graph_GetNumNodes, OrtStatus*, (const OrtGraph*, size_t*))                                             \
-  X(345, 23, Graph_GetNodes, OrtStatus*, (const OrtGraph*, const OrtNode**, size_t))                                \
-  X(349, 23, Node_GetName, OrtStatus*, (const OrtNode*, const char**))                                              \
-  X(350, 23, Node_GetOperatorType, OrtStatus*, (const OrtNode*, const char**))                                      \
-  X(351, 23, Node_GetDomain, OrtStatus*, (const OrtNode*, const char**))                                            \
-  X(353, 23, Node_GetNumInputs, OrtStatus*, (const OrtNode*, size_t*))                                              \
-  X(354, 23, Node_GetInputs, OrtStatus*, (const OrtNode*, const OrtValueInfo**, size_t))                            \
-  X(355, 23, Node_GetNumOutputs, OrtStatus*, (const OrtNode*, size_t*))                                             \
-  X(356, 23, Node_GetOutputs, OrtStatus*, (const OrtNode*, const OrtValueInfo**, size_t))                           \
-  X(361, 23, Node_GetAttributeByName, OrtStatus*, (const OrtNode*, const char*, const OrtOpAttr**))                 \
-  X(378, 23, GetTensorData, OrtStatus*, (const OrtValue*, const void**))                                            \
-  X(379, 23, GetSessionOptionsConfigEntries, OrtStatus*, (const OrtSessionOptions*, OrtKeyValuePairs**))            \
-  X(384, 23, SyncStream_GetHandle, void*, (OrtSyncStream*))                                                         \
-  X(414, 24, GetTensorElementTypeAndShapeDataReference, OrtStatus*,                                                \
-    (const OrtValue*, Enum*, const int64_t**, size_t*))                                                            \
+#define BOLT_ORT_API(X)                                                                                    \
+  X(0, 23, CreateStatus, OrtStatus*, (Enum, const char*))                                                  \
+  X(2, 23, GetErrorMessage, const char*, (const OrtStatus*))                                               \
+  X(51, 23, GetTensorMutableData, OrtStatus*, (OrtValue*, void**))                                         \
+  X(55, 23, CastTypeInfoToTensorInfo, OrtStatus*, (const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**)) \
+  X(60, 23, GetTensorElementType, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, Enum*))                   \
+  X(61, 23, GetDimensionsCount, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, size_t*))                   \
+  X(62, 23, GetDimensions, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))               \
+  X(65, 23, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))             \
+  X(90, 23, KernelContext_GetInput, OrtStatus*, (const OrtKernelContext*, size_t, const OrtValue**))       \
+  X(91, 23, KernelContext_GetOutput, OrtStatus*,                                                           \
+    (OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**))                                       \
+  X(93, 23, ReleaseStatus, void, (OrtStatus*))                                                             \
+  X(94, 23, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                                     \
+  X(99, 23, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorTypeAndShapeInfo*))                             \
+  X(193, 23, KernelContext_GetGPUComputeStream, OrtStatus*, (const OrtKernelContext*, void**))             \
+  X(194, 23, GetTensorMemoryInfo, OrtStatus*, (const OrtValue*, const OrtMemoryInfo**))                    \
+  X(237, 23, HasSessionConfigEntry, OrtStatus*, (const OrtSessionOptions*, const char*, int*))             \
+  X(238, 23, GetSessionConfigEntry, OrtStatus*, (const OrtSessionOptions*, const char*, char*, size_t*))   \
+  X(247, 23, Logger_LogMessage, OrtStatus*,                                                                \
+    (const OrtLogger*, Enum, const char*, const char*, int, const char*))                                  \
+  X(272, 23, ReadOpAttr, OrtStatus*, (const OrtOpAttr*, Enum, void*, size_t, size_t*))                     \
+  X(274, 23, KernelContext_ParallelFor, OrtStatus*,                                                        \
+    (const OrtKernelContext*, ParallelForBody, size_t, size_t, void*))                                     \
+  X(289, 23, GetValueInfoName, OrtStatus*, (const OrtValueInfo*, const char**))                            \
+  X(290, 23, GetValueInfoTypeInfo, OrtStatus*, (const OrtValueInfo*, const OrtTypeInfo**))                 \
+  X(295, 23, CreateKeyValuePairs, void, (OrtKeyValuePairs**))                                              \
+  X(296, 23, AddKeyValuePair, void, (OrtKeyValuePairs*, const char*, const char*))                         \
+  X(298, 23, GetKeyValuePairs, void,                                                                       \
+    (const OrtKeyValuePairs*, const char* const**, const char* const**, size_t*))                          \
+  X(300, 23, ReleaseKeyValuePairs, void, (OrtKeyValuePairs*))                                              \
+  X(307, 23, HardwareDevice_Type, Enum, (const OrtHardwareDevice*))                                        \
+  X(308, 23, HardwareDevice_VendorId, uint32_t, (const OrtHardwareDevice*))                                \
+  X(311, 23, HardwareDevice_Metadata, const OrtKeyValuePairs*, (const OrtHardwareDevice*))                 \
+  X(317, 23, GetEpApi, const OrtEpApi*, ())                                                                \
+  X(318, 23, GetTensorSizeInBytes, OrtStatus*, (const OrtValue*, size_t*))                                 \
+  X(320, 23, CreateMemoryInfo_V2, OrtStatus*,                                                              \
+    (const char*, Enum, uint32_t, int32_t, Enum, size_t, Enum, OrtMemoryInfo**))                           \
+  X(334, 23, Graph_GetModelPath, OrtStatus*, (const OrtGraph*, const char**))                              \
+  X(344, 23, Graph_GetNumNodes, OrtStatus*, (const OrtGraph*, size_t*))                                    \
+  X(345, 23, Graph_GetNodes, OrtStatus*, (const OrtGraph*, const OrtNode**, size_t))                       \
+  X(349, 23, Node_GetName, OrtStatus*, (const OrtNode*, const char**))                                     \
+  X(350, 23, Node_GetOperatorType, OrtStatus*, (const OrtNode*, const char**))                             \
+  X(351, 23, Node_GetDomain, OrtStatus*, (const OrtNode*, const char**))                                   \
+  X(353, 23, Node_GetNumInputs, OrtStatus*, (const OrtNode*, size_t*))                                     \
+  X(354, 23, Node_GetInputs, OrtStatus*, (const OrtNode*, const OrtValueInfo**, size_t))                   \
+  X(355, 23, Node_GetNumOutputs, OrtStatus*, (const OrtNode*, size_t*))                                    \
+  X(356, 23, Node_GetOutputs, OrtStatus*, (const OrtNode*, const OrtValueInfo**, size_t))                  \
+  X(361, 23, Node_GetAttributeByName, OrtStatus*, (const OrtNode*, const char*, const OrtOpAttr**))        \
+  X(378, 23, GetTensorData, OrtStatus*, (const OrtValue*, const void**))                                   \
+  X(379, 23, GetSessionOptionsConfigEntries, OrtStatus*, (const OrtSessionOptions*, OrtKeyValuePairs**))   \
+  X(384, 23, SyncStream_GetHandle, void*, (OrtSyncStream*))                                                \
+  X(414, 24, GetTensorElementTypeAndShapeDataReference, OrtStatus*,                                        \
+    (const OrtValue*, Enum*, const int64_t**, size_t*))                                                    \
   X(423, 28, KernelContext_GetSyncStream, OrtStatus*, (const OrtKernelContext*, OrtSyncStream**))
 
-#define BOLT_ORT_EP_API(X)                                                                                         \
-  X(0, 23, CreateEpDevice, OrtStatus*,                                                                              \
-    (OrtEpFactory*, const OrtHardwareDevice*, const OrtKeyValuePairs*, const OrtKeyValuePairs*, OrtEpDevice**))    \
-  X(1, 23, ReleaseEpDevice, void, (OrtEpDevice*))                                                                   \
-  X(2, 23, EpGraphSupportInfo_AddNodesToFuse, OrtStatus*,                                                           \
-    (OrtEpGraphSupportInfo*, const OrtNode* const*, size_t, const OrtNodeFusionOptions*))                          \
-  X(5, 23, EpDevice_AddAllocatorInfo, OrtStatus*, (OrtEpDevice*, const OrtMemoryInfo*))                             \
-  X(6, 23, MemoryInfo_GetMemoryDevice, const OrtMemoryDevice*, (const OrtMemoryInfo*))                              \
-  X(7, 23, Value_GetMemoryDevice, const OrtMemoryDevice*, (const OrtValue*))                                        \
-  X(8, 23, MemoryDevice_AreEqual, bool, (const OrtMemoryDevice*, const OrtMemoryDevice*))                           \
-  X(9, 23, MemoryDevice_GetDeviceType, Enum, (const OrtMemoryDevice*))                                              \
-  X(10, 23, MemoryDevice_GetMemoryType, Enum, (const OrtMemoryDevice*))                                             \
-  X(11, 23, MemoryDevice_GetVendorId, uint32_t, (const OrtMemoryDevice*))                                           \
-  X(12, 23, MemoryDevice_GetDeviceId, uint32_t, (const OrtMemoryDevice*))                                           \
+#define BOLT_ORT_EP_API(X)                                                                      \
+  X(0, 23, CreateEpDevice, OrtStatus*,                                                          \
+    (OrtEpFactory*, const OrtHardwareDevice*, const OrtKeyValuePairs*, const OrtKeyValuePairs*, \
+     OrtEpDevice**))                                                                            \
+  X(1, 23, ReleaseEpDevice, void, (OrtEpDevice*))                                               \
+  X(2, 23, EpGraphSupportInfo_AddNodesToFuse, OrtStatus*,                                       \
+    (OrtEpGraphSupportInfo*, const OrtNode* const*, size_t, const OrtNodeFusionOptions*))       \
+  X(5, 23, EpDevice_AddAllocatorInfo, OrtStatus*, (OrtEpDevice*, const OrtMemoryInfo*))         \
+  X(6, 23, MemoryInfo_GetMemoryDevice, const OrtMemoryDevice*, (const OrtMemoryInfo*))          \
+  X(7, 23, Value_GetMemoryDevice, const OrtMemoryDevice*, (const OrtValue*))                    \
+  X(8, 23, MemoryDevice_AreEqual, bool, (const OrtMemoryDevice*, const OrtMemoryDevice*))       \
+  X(9, 23, MemoryDevice_GetDeviceType, Enum, (const OrtMemoryDevice*))                          \
+  X(10, 23, MemoryDevice_GetMemoryType, Enum, (const OrtMemoryDevice*))                         \
+  X(11, 23, MemoryDevice_GetVendorId, uint32_t, (const OrtMemoryDevice*))                       \
+  X(12, 23, MemoryDevice_GetDeviceId, uint32_t, (const OrtMemoryDevice*))                       \
   X(13, 23, SyncStream_GetImpl, const OrtSyncStreamImpl*, (const OrtSyncStream*))
 
 #define BOLT_ORT_DECLARE(slot, since, name, ret, params) using name##Fn = ret(*) params;
@@ -168,7 +169,8 @@ struct Api {
 inline uint32_t MinorOf(const char* version) noexcept {
   if (version[0] != '1' || version[1] != '.') return 0;
   uint32_t minor = 0;
-  for (const char* p = version + 2; *p >= '0' && *p <= '9'; ++p) minor = minor * 10 + static_cast<uint32_t>(*p - '0');
+  for (const char* p = version + 2; *p >= '0' && *p <= '9'; ++p)
+    minor = minor * 10 + static_cast<uint32_t>(*p - '0');
   return minor;
 }
 
@@ -189,7 +191,8 @@ inline bool Resolve(const OrtApiBase* base, Api* api) noexcept {
   return true;
 }
 
-// The structs an execution provider fills in. Append-only; the comments say since when the fields above them exist.
+// The structs an execution provider fills in. Append-only; the comments say since when the fields above them
+// exist.
 
 struct OrtNodeFusionOptions {
   uint32_t ort_version_supported;
@@ -263,18 +266,18 @@ struct OrtEp {
   OrtStatus* (*GetAvailableResource)(const OrtEp*, OrtResourceCount*);  // 1.26
   OrtStatus* (*OnSessionInitializationEnd)(OrtEp*);
   OrtStatus* (*GetDefaultMemoryDevice)(const OrtEp*, const OrtMemoryDevice**);
-  OrtStatus* (*ReleaseCapturedGraph)(OrtEp*, int);              // 1.27
-  OrtStatus* (*GetWeightlessSupport)(const OrtEp*, Enum*);      // 1.29
+  OrtStatus* (*ReleaseCapturedGraph)(OrtEp*, int);          // 1.27
+  OrtStatus* (*GetWeightlessSupport)(const OrtEp*, Enum*);  // 1.29
 };
 
 struct OrtEpFactory {
   uint32_t ort_version_supported;
   const char* (*GetName)(const OrtEpFactory*);
   const char* (*GetVendor)(const OrtEpFactory*);
-  OrtStatus* (*GetSupportedDevices)(OrtEpFactory*, const OrtHardwareDevice* const*, size_t, OrtEpDevice**, size_t,
-                                    size_t*);
-  OrtStatus* (*CreateEp)(OrtEpFactory*, const OrtHardwareDevice* const*, const OrtKeyValuePairs* const*, size_t,
-                         const OrtSessionOptions*, const OrtLogger*, OrtEp**);
+  OrtStatus* (*GetSupportedDevices)(OrtEpFactory*, const OrtHardwareDevice* const*, size_t, OrtEpDevice**,
+                                    size_t, size_t*);
+  OrtStatus* (*CreateEp)(OrtEpFactory*, const OrtHardwareDevice* const*, const OrtKeyValuePairs* const*,
+                         size_t, const OrtSessionOptions*, const OrtLogger*, OrtEp**);
   void (*ReleaseEp)(OrtEpFactory*, OrtEp*);
   uint32_t (*GetVendorId)(const OrtEpFactory*);
   const char* (*GetVersion)(const OrtEpFactory*);
@@ -294,8 +297,9 @@ struct OrtEpFactory {
   OrtStatus* (*GetCustomOpDomains)(OrtEpFactory*, OrtCustomOpDomain**, size_t);  // 1.24
   OrtStatus* (*InitGraphicsInterop)(OrtEpFactory*, const OrtEpDevice*, const OrtGraphicsInteropConfig*);
   OrtStatus* (*DeinitGraphicsInterop)(OrtEpFactory*, const OrtEpDevice*);  // 1.25
-  OrtStatus* (*SelectBestModelCandidate)(OrtEpFactory*, const OrtHardwareDevice*, const OrtKeyValuePairs* const*,
-                                         size_t, const OrtSessionOptions*, size_t*);  // 1.28
+  OrtStatus* (*SelectBestModelCandidate)(OrtEpFactory*, const OrtHardwareDevice*,
+                                         const OrtKeyValuePairs* const*, size_t, const OrtSessionOptions*,
+                                         size_t*);  // 1.28
 };
 
 }  // namespace bolt::ort

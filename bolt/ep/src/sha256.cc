@@ -69,8 +69,10 @@ bool HasShaInstructions() {
   return (c & (1u << 9)) != 0 && (c & (1u << 19)) != 0;
 }
 
-// SHA256RNDS2 keeps the state as {a,b,e,f} and {c,d,g,h} (high to low); each call does two rounds (Intel SDM vol. 2).
-__attribute__((target("sha,sse4.1,ssse3"))) void CompressSha(uint32_t state[8], const uint8_t* data, size_t blocks) {
+// SHA256RNDS2 keeps the state as {a,b,e,f} and {c,d,g,h} (high to low); each call does two rounds (Intel SDM
+// vol. 2).
+__attribute__((target("sha,sse4.1,ssse3"))) void CompressSha(uint32_t state[8], const uint8_t* data,
+                                                             size_t blocks) {
   const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
   const __m128i dcba = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state));
   const __m128i hgfe = _mm_loadu_si128(reinterpret_cast<const __m128i*>(state + 4));
@@ -121,7 +123,8 @@ std::string Hex(const uint32_t state[8]) {
 }
 
 std::string Digest(const void* data, size_t bytes, Compress compress) {
-  uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
   const auto* p = static_cast<const uint8_t*>(data);
   const size_t whole = bytes / kBlockBytes, rest = bytes % kBlockBytes;
   compress(state, p, whole);

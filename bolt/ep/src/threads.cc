@@ -39,7 +39,8 @@ struct RollCall {
     const std::lock_guard lock(mutex);
     const size_t n = count.load();
     const pthread_t self = pthread_self();
-    const bool known = std::any_of(seen, seen + n, [self](pthread_t t) { return pthread_equal(t, self) != 0; });
+    const bool known =
+        std::any_of(seen, seen + n, [self](pthread_t t) { return pthread_equal(t, self) != 0; });
     if (!known && n < kMaxThreads) {
       seen[n] = self;
       count.store(n + 1);
@@ -73,7 +74,8 @@ void StoreMax(std::atomic<int32_t>& value, int32_t candidate) noexcept {
 
 }  // namespace
 
-Threads::Threads(int32_t option) noexcept : count_(std::max(option, 1)), probes_left_(option > 0 ? 0 : kProbes) {}
+Threads::Threads(int32_t option) noexcept
+    : count_(std::max(option, 1)), probes_left_(option > 0 ? 0 : kProbes) {}
 
 int32_t Threads::Get(const ort::Api& api, const ort::OrtKernelContext* context) noexcept {
   if (probes_left_.load(std::memory_order_relaxed) > 0 && probes_left_.fetch_sub(1) > 0) {

@@ -9,9 +9,9 @@
 
 namespace bolt {
 
-// The C API has no getter for the size of the pool, so without an option it is observed: a few of the first runs ask
-// the pool for as many threads as there are CPUs and count who comes. A busy machine can only make that number too
-// small, therefore the largest one seen counts.
+// The C API has no getter for the size of the pool, so without an option it is observed: a few of the first
+// runs ask the pool for as many threads as there are CPUs and count who comes. A busy machine can only make
+// that number too small, therefore the largest one seen counts.
 class Threads {
  public:
   // `option` > 0 is the number of threads; 0 means: observe.

@@ -46,11 +46,12 @@ Buffer Workspaces::Take(size_t bytes) noexcept {
     const std::lock_guard lock(mutex_);
     if (!free_.empty()) {
       // The smallest that fits, or else the largest, which is then replaced.
-      const auto fits = std::min_element(free_.begin(), free_.end(), [bytes](const Buffer& a, const Buffer& b) {
-        const bool a_fits = a.bytes() >= bytes, b_fits = b.bytes() >= bytes;
-        if (a_fits != b_fits) return a_fits;
-        return a_fits ? a.bytes() < b.bytes() : a.bytes() > b.bytes();
-      });
+      const auto fits =
+          std::min_element(free_.begin(), free_.end(), [bytes](const Buffer& a, const Buffer& b) {
+            const bool a_fits = a.bytes() >= bytes, b_fits = b.bytes() >= bytes;
+            if (a_fits != b_fits) return a_fits;
+            return a_fits ? a.bytes() < b.bytes() : a.bytes() > b.bytes();
+          });
       Buffer buffer = std::move(*fits);
       *fits = std::move(free_.back());
       free_.pop_back();

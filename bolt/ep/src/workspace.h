@@ -25,8 +25,8 @@ class Buffer {
   size_t bytes_ = 0;
 };
 
-// The buffers of one session. All its partitions share them: they run one after the other, so the next one finds the
-// memory warm. Concurrent runs get a buffer each.
+// The buffers of one session. All its partitions share them: they run one after the other, so the next one
+// finds the memory warm. Concurrent runs get a buffer each.
 class Workspaces {
  public:
   // A buffer of at least `bytes`; data() is null when there is no memory.
