@@ -138,44 +138,47 @@ class Lowering:
             step = D.mul(step, padded[axis])
             if position == 0 and order != row_major(len(dims)):
                 step = _pixel_stride(step, dtype, [dims[a] for a in order[:-1]])
+        # With a run-time height the gap behind the last row is cleared like the others: give it room.
+        slack = D.mul(sum(halo[-1]), strides[-1]) if len(order) > 2 else 0
         self.temps += 1
-        buffer = Buffer(name=f"t{self.temps}", dtype=dtype, elements=step, kind="temp")
+        buffer = Buffer(name=f"t{self.temps}", dtype=dtype, elements=D.add(step, slack), kind="temp")
         view = View(buffer=buffer, dims=tuple(dims), strides=tuple(strides), offset=offset, halo=halo)
         self._zero_halo(view, order, step)
         return view
 
     def _zero_halo(self, view: View, order: Order, elements: Dim) -> None:
-        """Fill the border: the rows above and below each image, and the gap between neighbouring rows."""
-        spatial = [a for a in order if view.halo[a] != (0, 0)]
-        if not spatial:
+        """Fill the border of every image.
+
+        Right of one row and left of the next is one gap in memory; what lies before the first row's pixels
+        and behind the last row's are two blocks.
+        """
+        if all(h == (0, 0) for h in view.halo):
             return
+        spatial = [a for a in order if a >= 2]
+        cols = spatial[-1]
+        rows = spatial[-2] if len(spatial) > 1 else None
+        outer = list(order[: order.index(spatial[0])])
         flat = View(buffer=view.buffer, dims=(elements,), strides=(1,))
-        rows = spatial[0] if len(spatial) > 1 or order.index(spatial[0]) < len(order) - 2 else None
-        cols = spatial[-1] if spatial[-1] != rows else None
-        outer = [a for a in order if a not in (rows, cols) and order.index(a) < order.index(spatial[0])]
+        if order.index(cols) - order.index(spatial[0]) != len(spatial) - 1:
+            self._fill(flat, 0, (elements,), (1,))  # channels between rows and columns: clear everything
+            return
         images, step = D.prod(view.dims[a] for a in outer), view.strides[outer[-1]] if outer else elements
-        if rows is not None:
-            top, bottom = view.halo[rows]
-            pitch, height = view.strides[rows], view.dims[rows]
-            for count, at in ((top, 0), (bottom, D.mul(D.add(top, height), pitch))):
-                if count:
-                    self._fill(flat, at, (images, D.mul(count, pitch)), (step, 1))
-            if cols is not None:
-                left, right = view.halo[cols]
-                pixel = view.strides[cols]
-                start = D.mul(top, pitch)
-                if left:
-                    self._fill(flat, start, (images, height, D.mul(left, pixel)), (step, pitch, 1))
-                if right:
-                    at = D.add(start, D.mul(D.add(left, view.dims[cols]), pixel))
-                    self._fill(flat, at, (images, height, D.mul(right, pixel)), (step, pitch, 1))
+        pixel, (left, right) = view.strides[cols], view.halo[cols]
+        (top, bottom), height = ((0, 0), 1) if rows is None else (view.halo[rows], view.dims[rows])
+        pitch = step if rows is None else view.strides[rows]
+        before = D.add(D.mul(top, pitch), D.mul(left, pixel))
+        behind = D.add(D.mul(right, pixel), D.mul(bottom, pitch))
+        row_end = D.add(before, D.mul(view.dims[cols], pixel))
+        last_end = D.add(row_end, D.mul(D.sub(height, 1), pitch))
+        if D.equal(before, behind) and before != 0:
+            self._fill(flat, 0, (images, 2, before), (step, last_end, 1))
         else:
-            assert cols is not None
-            left, right = view.halo[cols]
-            pixel = view.strides[cols]
-            for count, at in ((left, 0), (right, D.mul(D.add(left, view.dims[cols]), pixel))):
-                if count:
-                    self._fill(flat, at, (images, D.mul(count, pixel)), (step, 1))
+            for at, length in ((0, before), (last_end, behind)):
+                if length != 0:
+                    self._fill(flat, at, (images, length), (step, 1))
+        gaps = D.sub(height, 1) if isinstance(height, int) else height
+        if left + right and gaps != 0:
+            self._fill(flat, row_end, (images, gaps, D.mul(left + right, pixel)), (step, pitch, 1))
 
     def _fill(self, flat: View, offset: Dim, dims: tuple[Dim, ...], strides: tuple[Dim, ...]) -> None:
         view = View(buffer=flat.buffer, dims=dims, strides=strides, offset=offset)
