@@ -6,13 +6,12 @@ contiguous axes as a tiled transpose (few channels: interleave), anything else o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.loops import Loop, collapse, nest, outer_of, walk
+from bolt.kernels.plain import OneWay, PlainFamily
 from bolt.ops.pointwise import CopySpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -23,11 +22,6 @@ _FEW = 4
 """Up to so many channels go through an interleave instead of a transpose."""
 _SHORT_BYTES = 64
 """Static rows up to so many bytes are moved without a call of memcpy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """There is one way for given strides: nothing to search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,35 +98,25 @@ def _short(way: Way, size: int) -> Way:
     )
 
 
-def _reject(spec: Spec, reason: str) -> Rejection:
-    return Rejection(stage="supports", subject=f"cpu_copy {spec.op}", reason=reason)
-
-
-class CpuCopy:
+class CpuCopy(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_copy"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, CopySpec):
-            return _reject(spec, "not a copy spec")
+            return self.reject(spec, "not a copy spec")
         if not spec.epilogue.is_identity:
-            return _reject(spec, "a copy has no epilogue")
+            return self.reject(spec, "a copy has no epilogue")
         if len(spec.operands) != 2 or spec.constants:
-            return _reject(spec, "a copy has one output and one input, neither of them packed")
+            return self.reject(spec, "a copy has one output and one input, neither of them packed")
         if spec.out.dtype != spec.operands[1].dtype or spec.out.dtype.size_bytes not in _UNSIGNED:
-            return _reject(spec, "the two types differ, or elements are not of 1, 4 or 8 bytes")
+            return self.reject(spec, "the two types differ, or elements are not of 1, 4 or 8 bytes")
         if not spec.out.dims:
-            return _reject(spec, "rank 0: use rank 1")
+            return self.reject(spec, "rank 0: use rank 1")
         return None
 
-    def configs(self, spec: Spec, target: Target) -> Sequence[Config]:
-        return (Config(),)
-
-    def estimate(self, spec: Spec, config: Config, target: Target) -> float:
-        return 1.0
-
-    def render(self, spec: Spec, config: Config, target: Target, name: str) -> str:
+    def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
         size = spec.out.dtype.size_bytes
         way = _short(_way(spec), size)
         return render(
@@ -147,11 +131,3 @@ class CpuCopy:
                 "call": way.call,
             },
         )
-
-    def pack(
-        self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> dict[int, np.ndarray]:
-        return {}
-
-    def scratch_bytes(self, spec: Spec, config: Config, target: Target) -> int:
-        return 0

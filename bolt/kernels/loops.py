@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bolt.kernels.family import argument_names
-from bolt.ops.spec import Operand, Spec
+from bolt.ops.spec import Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,18 @@ class Loop:
 
 def nest(spec: Spec) -> tuple[Loop, ...]:
     """One loop per axis of the output, outermost first, over all operands of `spec`."""
-    names, operands = argument_names(spec), spec.operands
+    return nest_of(spec, range(len(spec.operands)))
+
+
+def nest_of(spec: Spec, operands: Sequence[int]) -> tuple[Loop, ...]:
+    """One loop per axis of the output over the given operands, which have the output's dims."""
+    names = argument_names(spec)
     return tuple(
         Loop(
             dim=names[0]["dims"][axis],
-            strides=tuple(n["strides"][axis] for n in names),
+            strides=tuple(names[i]["strides"][axis] for i in operands),
             length=spec.out.dims[axis],
-            steps=tuple(o.strides[axis] for o in operands),
+            steps=tuple(spec.operands[i].strides[axis] for i in operands),
         )
         for axis in range(len(spec.out.dims))
     )
@@ -90,8 +95,3 @@ def _join(outer: Loop, inner: Loop) -> Loop:
     length = outer.length * inner.length if known else None  # type: ignore[operator]
     dim = f"({outer.dim} * {inner.dim})" if length is None else str(length)
     return Loop(dim=dim, strides=inner.strides, length=length, steps=inner.steps)
-
-
-def same_dims(operands: Sequence[Operand]) -> bool:
-    """Whether all operands have the dims of the first (broadcasts are strides, not dims)."""
-    return all(o.dims == operands[0].dims for o in operands)

@@ -51,3 +51,21 @@ struct Walk {
     }
   }
 };
+
+// Calls piece(first, last) for every piece [first, last) of this share, with `walk` at the piece's row. Rows have
+// `inner` elements; all rows are there for all pieces, so the shares differ by one piece at most.
+template <int R, int N, class F>
+BOLT_INLINE void for_pieces(Walk<R, N>& walk, int64_t inner, int64_t part, int64_t parts, F piece) {
+  const int64_t rows = walk.count(), length = piece_length(rows, inner, parts);
+  const int64_t pieces = (inner + length - 1) / length;
+  const Share share(rows * pieces, part, parts);
+  int64_t k = share.first % pieces;
+  walk.seek(share.first / pieces);
+  for (int64_t unit = share.first; unit < share.last; unit++) {
+    piece(k * length, k + 1 == pieces ? inner : (k + 1) * length);
+    if (++k == pieces) {
+      k = 0;
+      walk.next();
+    }
+  }
+}

@@ -1,0 +1,99 @@
+"""The epilogue of kernels that produce their output row by row: text for `templates/rowwise.jinja`.
+
+A row is the innermost dim of the output; epilogue inputs move along it (stride 1) or hold one value per row
+(stride 0). The kernel walks the outer dims of the output and of these inputs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bolt.codegen.simd import emit
+from bolt.kernels.loops import Loop, collapse, nest_of, outer_of, walk
+from bolt.ops.spec import Operand, Spec
+
+
+def unsupported(spec: Spec) -> str | None:
+    """Why the output and the epilogue inputs of `spec` don't fit rows, or None when they do."""
+    if spec.constants:
+        return "constants are operands like any other here: nothing to pack"
+    if spec.out.strides[-1] != 1 and spec.out.dims[-1] != 1:
+        return "the output's innermost stride is not 1"
+    if any(len(o.dims) != len(spec.out.dims) for o in spec.extras):
+        return "an epilogue input's rank is not the output's (broadcasts are strides of 0)"
+    if any(o.strides[-1] not in (0, 1) and o.dims[-1] != 1 for o in spec.extras):
+        return "an epilogue input's innermost stride is neither 0 nor 1"
+    if spec.epilogue.inputs > len(spec.extras):
+        return "the expression reads an input the spec does not have"
+    return None
+
+
+def extras_of(spec: Spec) -> tuple[int, ...]:
+    """Indices of the epilogue's input operands."""
+    return tuple(range(spec.extra_base, len(spec.operands)))
+
+
+def vector_loops(spec: Spec, operands: Sequence[int]) -> tuple[Loop, ...]:
+    """The collapsed nest over `operands`; its innermost loop moves the output by 1, the others by 0 or 1."""
+    full = nest_of(spec, operands)
+    loops = collapse(full)
+    steps = loops[-1].steps
+    if loops[-1] is full[-1] or (steps[0] == 1 and all(step in (0, 1) for step in steps)):
+        return loops
+    return (*loops, full[-1])  # the innermost dim has extent 1 and was dropped
+
+
+def row_loops(spec: Spec, operands: Sequence[int]) -> tuple[Loop, ...]:
+    """The collapsed loops outside the rows of the output; each row is its innermost dim alone."""
+    full = nest_of(spec, operands)
+    return collapse(full[:-1]) if len(full) > 1 else outer_of(full)
+
+
+def context(
+    spec: Spec,
+    loops: Sequence[Loop],
+    operands: Sequence[int],
+    *,
+    moves: Sequence[bool] | None = None,
+    acc: str = "acc",
+) -> dict[str, Any]:
+    """What `rowwise.jinja` and the templates around it need.
+
+    Args:
+        spec: the kernel's spec.
+        loops: what is walked.
+        operands: indices of the operands `loops` has strides for; the output first.
+        moves: whether each of them advances along a row (default: its innermost stride is 1).
+        acc: the C++ expression of the accumulator.
+    """
+    if moves is None:
+        moves = [_advances(spec.operands[i]) for i in operands]
+    inputs = [
+        _input(index, operands.index(index), spec.operands[index], moves=moves[operands.index(index)])
+        for index in extras_of(spec)
+    ]
+    statements, result = emit(spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"])
+    return {
+        "out": spec.out.dtype.cxx,
+        "inputs": inputs,
+        "statements": statements,
+        "result": result,
+        "arguments": "".join(f"x{x['index']}, " for x in inputs),
+        "walk_type": f"Walk<{len(loops)}, {len(operands)}>",
+        "walk": walk(loops),
+    }
+
+
+def _advances(operand: Operand) -> bool:
+    return operand.strides[-1] == 1 and operand.dims[-1] != 1
+
+
+def _input(index: int, position: int, operand: Operand, *, moves: bool) -> dict[str, Any]:
+    """How the template declares, passes and loads one epilogue input."""
+    cxx = operand.dtype.cxx
+    pointer = f"(const {cxx}*)p[{index}] + walk.offset[{position}]"
+    if moves:
+        load = f"load<TAIL>(x{index} + i, n)"
+        return {"index": index, "type": f"const {cxx}*", "start": pointer, "load": load}
+    return {"index": index, "type": "vf", "start": f"vset((float)*({pointer}))", "load": f"x{index}"}
