@@ -81,23 +81,44 @@ class Layouts:
         return self.order(out) if self.shapes.dims(out) is not None and self.rank(out) == rank else None
 
     def halo(self, value: ir.Value) -> Halo:
-        """Zeros the padded convolutions among the readers want around each dim."""
+        """Zeros the padded convolutions that read this memory want around each dim.
+
+        The parts of a concatenation along the channels share its memory, so they share the widest wish.
+        """
         if value not in self._halos:
-            rank = self.rank(value)
-            halo = [(0, 0)] * rank
-            self._halos[value] = tuple(halo)
+            self._halos[value] = ((0, 0),) * self.rank(value)
+            halo = self._direct_halo(value)
+            producer = value.producer()
+            if producer is not None and self._joins_channels(producer):
+                for part in producer.inputs:
+                    halo = halo if part is None else widest(halo, self._direct_halo(part))
             for use in value.uses():
-                for axis, want in enumerate(self._reader_halo(use.node, use.idx, rank)):
-                    halo[axis] = (max(halo[axis][0], want[0]), max(halo[axis][1], want[1]))
-            self._halos[value] = tuple(halo)
+                if self._joins_channels(use.node):
+                    halo = widest(halo, self.halo(use.node.outputs[0]))
+            self._halos[value] = halo
         return self._halos[value]
 
-    def _reader_halo(self, node: ir.Node, index: int, rank: int) -> Halo:
-        none = ((0, 0),) * rank
-        if node not in self.members:
-            return none
-        if node.op_type == "Conv" and index == 0:
-            return self.conv_pads(node) or none
-        if node.op_type == "Concat" and attr(node, "axis", 0) % rank == 1:
-            return self.halo(node.outputs[0])
-        return none
+    def _joins_channels(self, node: ir.Node) -> bool:
+        if node not in self.members or node.op_type != "Concat":
+            return False
+        rank = self.rank(node.outputs[0])
+        return rank >= 3 and attr(node, "axis", 0) % rank == 1
+
+    def _direct_halo(self, value: ir.Value) -> Halo:
+        """What convolutions want that read `value`, or some of its channels."""
+        rank = self.rank(value)
+        halo: Halo = ((0, 0),) * rank
+        for use in value.uses():
+            if use.node not in self.members or use.idx != 0:
+                continue
+            if use.node.op_type == "Conv":
+                halo = widest(halo, self.conv_pads(use.node) or halo)
+            elif use.node.op_type == "Split" and rank >= 3 and attr(use.node, "axis", 0) % rank == 1:
+                for part in use.node.outputs:
+                    halo = widest(halo, self._direct_halo(part))
+        return halo
+
+
+def widest(a: Halo, b: Halo) -> Halo:
+    """The larger border on each side."""
+    return tuple((max(x[0], y[0]), max(x[1], y[1])) for x, y in zip(a, b, strict=True))

@@ -12,8 +12,8 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.dims import Dim
 from bolt.epilogue import Builder, Epilogue
-from bolt.graph.attributes import constant
-from bolt.graph.layouts import Layouts, Order, row_major
+from bolt.graph.attributes import attr, constant
+from bolt.graph.layouts import RESHAPES, Layouts, Order, row_major
 from bolt.graph.partition import Partition
 from bolt.graph.region import Region
 from bolt.graph.shapes import Shapes
@@ -255,7 +255,7 @@ class Lowering:
         if len(uses) != 1 or uses[0].idx != 0 or uses[0].node not in self.members:
             return None
         node = uses[0].node
-        if node.op_type not in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"):
+        if node.op_type not in RESHAPES:
             return None
         outer = self._output_of(node.outputs[0])
         return None if outer is None else outer.reshape(self.dims(value))
@@ -264,17 +264,55 @@ class Lowering:
         """A slot of the concatenation that reads `value`, so that no copy is needed later."""
         if value in self.outputs:
             return None
-        for use in value.uses():
+        uses = list(value.uses())
+        for use in uses:
             node = use.node
-            if node.op_type != "Concat" or node not in self.members or node.outputs[0] in self.outputs:
+            if node not in self.members:
                 continue
-            if sum(v is value for v in node.inputs) != 1 or self.shapes.ints(node.outputs[0]) is not None:
+            if node.op_type == "Concat" and sum(v is value for v in node.inputs) == 1:
+                slot = self._slot(value, node, use.idx, use.idx, order)
+            elif node.op_type == "Split":
+                slot = self._split_slot(value, node, order)
+            elif node.op_type in RESHAPES and len(uses) == 1 and use.idx == 0:
+                slot = self._reshaped_slot(value, node, order)
+            else:
                 continue
-            whole = self.concat(node, order)
-            if self.order_of(whole) != self.order_of(self._probe(value, order)):
-                continue
-            return whole.slice(*self.concat_slot(node, use.idx))
+            if slot is not None:
+                return slot
         return None
+
+    def _slot(self, value: ir.Value, node: ir.Node, first: int, last: int, order: Order) -> View | None:
+        """Inputs `first` to `last` of a Concat as one view with the dims of `value`."""
+        if self.shapes.ints(node.outputs[0]) is not None:
+            return None
+        whole = self.concat(node, order)
+        if self.order_of(whole) != self.order_of(self._probe(value, order)):
+            return None
+        axis, start, _ = self.concat_slot(node, first)
+        return whole.slice(axis, start, self.dims(value)[axis])
+
+    def _split_slot(self, value: ir.Value, split: ir.Node, order: Order) -> View | None:
+        """The slot for all parts of a Split that one Concat reads side by side, in order."""
+        users = [list(part.uses()) for part in split.outputs]
+        for use in users[0]:
+            node, first = use.node, use.idx
+            if node not in self.members or node.op_type != "Concat":
+                continue
+            rank = len(self.dims(value))
+            same_axis = attr(node, "axis") % rank == attr(split, "axis", 0) % rank
+            run = node.inputs[first : first + len(split.outputs)]
+            if same_axis and tuple(run) == tuple(split.outputs) and len(set(node.inputs)) == len(node.inputs):
+                return self._slot(value, node, first, first + len(run) - 1, order)
+        return None
+
+    def _reshaped_slot(self, value: ir.Value, node: ir.Node, order: Order) -> View | None:
+        """The slot of a reshaped `value`, seen with its own dims."""
+        out = node.outputs[0]
+        seen = self._probe(value, order).reshape(self.dims(out))
+        if seen is None:
+            return None
+        slot = self._joined(out, self.order_of(seen))
+        return None if slot is None else slot.reshape(self.dims(value))
 
     def _probe(self, value: ir.Value, order: Order) -> View:
         """A stand-in with the dims of `value` in `order`, to compare orders."""
@@ -290,10 +328,7 @@ class Lowering:
     def concat(self, node: ir.Node, order: Order) -> View:
         """The output of a Concat, allocated when its first part is (in that part's order)."""
         if node not in self.concats:
-            value = node.outputs[0]
-            self.concats[node] = self.temp(
-                self.dtype(value), self.dims(value), order, self.layouts.halo(value)
-            )
+            self.concats[node] = self.place(node.outputs[0], order)
         return self.concats[node]
 
     def concat_slot(self, node: ir.Node, index: int) -> tuple[int, Dim, Dim]:
