@@ -5,11 +5,27 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bolt.graph.dead_code import DeadCodeElimination
+from bolt.graph.fold_batch_norm import BatchNormFolding
+from bolt.graph.fold_constants import ConstantFolding
+from bolt.graph.fold_scale import ScaleFolding
+from bolt.graph.identities import IdentityElimination
+from bolt.graph.merge_moves import MoveMerging
+from bolt.graph.reshape_targets import ReshapeTargets
+from bolt.graph.spell_activations import ActivationSpelling
+from bolt.graph.spell_norms import NormSpelling
 
-PASSES: tuple[ir.passes.PassBase, ...] = (DeadCodeElimination(),)
+PASSES: tuple[ir.passes.PassBase, ...] = (
+    DeadCodeElimination(),
+    ConstantFolding(),
+    IdentityElimination(),
+    ReshapeTargets(),
+    BatchNormFolding(),
+    ScaleFolding(),
+    MoveMerging(),
+)
 """Passes whose results are plain ONNX of the model's own opset."""
 
-CANONICAL: tuple[ir.passes.PassBase, ...] = ()
+CANONICAL: tuple[ir.passes.PassBase, ...] = (NormSpelling(), ActivationSpelling())
 """Passes that may leave operators in bolt's domain."""
 
 _ROUNDS = 8
@@ -26,11 +42,13 @@ def optimize(model: ir.Model, *, canonical: bool = True) -> list[str]:
     Returns:
         Names of the passes that changed something, in the order they did.
     """
+    passes = (*PASSES, *CANONICAL) if canonical else PASSES
     changed: list[str] = []
     for _ in range(_ROUNDS):
-        names = [type(p).__name__ for p in (*PASSES, *(CANONICAL if canonical else ())) if p(model).modified]
+        names = [type(p).__name__ for p in passes if p(model).modified]
         changed += names
         if not names:
             break
+    DeadCodeElimination()(model)
     model.graph.sort()
     return changed

@@ -247,10 +247,10 @@ def constant(site: Site) -> list[Fact]:
 _SAME_TYPE = "Add Sub Mul Div Pow Mod Max Min Mean Sum BitShift BitwiseAnd BitwiseOr BitwiseXor"
 _BOOLEAN = "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
 _LIKE_FIRST = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh CumSum Elu Erf Exp
-    Floor Gelu HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LRN Mish Neg Not Reciprocal Relu
-    Round Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
+    Floor Gelu HardSigmoid HardSwish Hardmax Identity LeakyRelu Log LogSoftmax LRN Mish Neg Not Reciprocal
+    Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh
     InstanceNormalization GroupNormalization LpNormalization MeanVarianceNormalization RMSNormalization
-    ScatterElements ScatterND Scatter ReverseSequence Trilu RotaryEmbedding TensorScatter"""
+    ThresholdedRelu ScatterElements ScatterND Scatter ReverseSequence Trilu RotaryEmbedding TensorScatter"""
 _FIRST_LIKE_FIRST = "BatchNormalization LayerNormalization"
 
 RULES: dict[str, Rule] = {

@@ -155,3 +155,121 @@ def _heads(b: ModelBuilder, y: str, name: str, width: int, split: str) -> str:
         "Add", b.add("MatMul", y, b.weights(f"w{name}", (width, width))), b.weights(f"b{name}", (width,))
     )
     return str(b.add("Transpose", b.add("Reshape", part, split), perm=[0, 2, 1, 3]))
+
+
+def spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which operators of bolt's domain are functions of plain ONNX, so that ORT can run it."""
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    opset = next(o.version for o in out.opset_import if o.domain == "")
+    for index, node in enumerate(n for n in out.graph.node if n.domain == "ai.bolt"):
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        body = FunctionBody(list(node.input), opset)
+        _BODIES[node.op_type](body, **attributes)
+        node.op_type = f"{node.op_type}_{index}"
+        del node.attribute[:]
+        out.functions.append(
+            helper.make_function(
+                "ai.bolt",
+                node.op_type,
+                body.inputs,
+                [body.last],
+                body.nodes,
+                [helper.make_opsetid("", opset)],
+            )
+        )
+    return out
+
+
+class FunctionBody:
+    """Nodes of a function; each call returns the name of its result."""
+
+    def __init__(self, inputs: list[str], opset: int) -> None:
+        self.inputs = [f"in{i}" for i in range(len(inputs))]
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.last = ""
+
+    def __call__(self, op_type: str, *inputs: str | float, **attributes: Any) -> str:
+        names = [i if isinstance(i, str) else self._constant(np.float32(i)) for i in inputs]
+        self.last = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op_type, names, [self.last], **attributes))
+        return self.last
+
+    def _constant(self, value: Any) -> str:
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value)))
+        )
+        return name
+
+    def mean(self, x: str, count: int) -> str:
+        axes = list(range(-count, 0))
+        if self.opset < 18:
+            return self("ReduceMean", x, axes=axes, keepdims=1)
+        return self("ReduceMean", x, self._constant(np.array(axes, np.int64)), keepdims=1)
+
+
+def _gelu(f: FunctionBody, approximate: bytes = b"none") -> None:
+    x = f.inputs[0]
+    if approximate == b"tanh":
+        cubic = f("Add", x, f("Mul", f("Pow", x, 3.0), 0.044715))
+        gate = f("Tanh", f("Mul", cubic, float(np.sqrt(2 / np.pi))))
+    else:
+        gate = f("Erf", f("Mul", x, float(np.sqrt(0.5))))
+    f("Mul", f("Mul", x, 0.5), f("Add", gate, 1.0))
+
+
+def _layer_norm(f: FunctionBody, axis: int, epsilon: float) -> None:
+    centered = f("Sub", f.inputs[0], f.mean(f.inputs[0], -axis))
+    spread = f("Sqrt", f("Add", f.mean(f("Mul", centered, centered), -axis), epsilon))
+    y = f("Mul", f("Div", centered, spread), f.inputs[1])
+    if len(f.inputs) == 3:
+        f("Add", y, f.inputs[2])
+
+
+def _rms_norm(f: FunctionBody, axis: int, epsilon: float) -> None:
+    x = f.inputs[0]
+    spread = f("Sqrt", f("Add", f.mean(f("Mul", x, x), -axis), epsilon))
+    f("Mul", f("Div", x, spread), f.inputs[1])
+
+
+def _hard_swish(f: FunctionBody) -> None:
+    f("Mul", f.inputs[0], f("HardSigmoid", f.inputs[0], alpha=1 / 6, beta=0.5))
+
+
+def _swish(f: FunctionBody, alpha: float = 1.0) -> None:
+    f("Mul", f.inputs[0], f("Sigmoid", f("Mul", f.inputs[0], alpha)))
+
+
+def _mish(f: FunctionBody) -> None:
+    f("Mul", f.inputs[0], f("Tanh", f("Softplus", f.inputs[0])))
+
+
+_BODIES = {
+    "Gelu": _gelu,
+    "LayerNormalization": _layer_norm,
+    "RMSNormalization": _rms_norm,
+    "HardSwish": _hard_swish,
+    "Swish": _swish,
+    "Mish": _mish,
+}
+
+
+def assert_same_results(
+    before: onnx.ModelProto,
+    after: onnx.ModelProto,
+    *,
+    tolerance: float = 1e-5,
+    seed: int = 0,
+    **bindings: int,
+) -> None:
+    """Both models give the same outputs (names, types, extents, numbers relative to the largest)."""
+    inputs = feeds(before, seed=seed, **bindings)
+    want, got = run(before, inputs), run(spelled_out(after), inputs)
+    assert list(got) == list(want)
+    for name, reference in want.items():
+        result = got[name]
+        assert result.dtype == reference.dtype and result.shape == reference.shape, name
+        scale = max(1.0, float(np.abs(reference).max(initial=0)))
+        np.testing.assert_allclose(result, reference, rtol=0, atol=tolerance * scale, err_msg=name)
