@@ -5,6 +5,7 @@ from __future__ import annotations
 from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_copy import CpuCopy
 from bolt.kernels.cpu_fill import CpuFill
+from bolt.kernels.cpu_gemm import CpuGemm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.family import Family
 
@@ -13,5 +14,6 @@ FAMILIES: tuple[Family, ...] = (
     CpuCopy(),
     CpuFill(),
     CpuConv(),
+    CpuGemm(),
 )
 """Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""

@@ -50,6 +50,14 @@ BOLT_INLINE void mac(vf (&acc)[MR][NV], const float* a, int64_t step, const floa
   for (int64_t x = WHOLE; x < C; x++) mac_one<MR, NV>(acc, a + x, step, b + x * NV * VL);
 }
 
+// The same for a run-time length c and any distance `next` between the values of a.
+template <int MR, int NV>
+BOLT_INLINE void mac_strided(vf (&acc)[MR][NV], const float* a, int64_t step, int64_t next, const float* b,
+                             int64_t c) {
+#pragma GCC unroll 1
+  for (int64_t x = 0; x < c; x++, a += next, b += NV * VL) mac_one<MR, NV>(acc, a, step, b);
+}
+
 // Loads and stores of the first `lanes` lanes; without TAIL the compiler knows that it is all of them.
 template <bool TAIL>
 BOLT_INLINE vf load_lanes(const float* p, int64_t lanes) {
