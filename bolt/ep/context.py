@@ -36,12 +36,27 @@ def context_node(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> on
     )
 
 
-def partition_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """The partitions that the EPContext nodes of a graph and of its subgraphs stand for."""
+def context_nodes(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.GraphProto]]:
+    """bolt's EPContext nodes in a graph and its subgraphs, each with the graph it lies in."""
     for node in graph.node:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == OP_TYPE and node.domain == DOMAIN and attributes["source"].s == EP_NAME.encode():
-            yield attributes["partition_name"].s.decode()
+        if node.op_type == OP_TYPE and node.domain == DOMAIN and text(node, "source") == EP_NAME:
+            yield node, graph
         for attribute in node.attribute:
             for subgraph in (attribute.g, *attribute.graphs):
-                yield from partition_names(subgraph)
+                yield from context_nodes(subgraph)
+
+
+def partition_of(node: onnx.NodeProto) -> str:
+    """Name of the partition that an EPContext node stands for."""
+    return text(node, "partition_name")
+
+
+def untyped_outputs(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[str]:
+    """Outputs whose element type the graph does not state; EPContext nodes have no type inference."""
+    typed = {v.name for v in (*graph.value_info, *graph.output) if v.type.tensor_type.elem_type}
+    return [name for name in node.output if name not in typed]
+
+
+def text(node: onnx.NodeProto, name: str) -> str:
+    """A string attribute; empty when there is none."""
+    return next((a.s.decode() for a in node.attribute if a.name == name), "")

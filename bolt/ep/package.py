@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from bolt.ep.artifact import LIBRARY, MODEL, MODULE_ABI, REPORT, SCHEMA, WEIGHTS, Artifact
-from bolt.ep.context import context_node, partition_names
+from bolt.ep.context import context_node, context_nodes, partition_of, untyped_outputs
 from bolt.ep.folder import MANIFEST, staged
 from bolt.ep.library import EP_NAME, bolt_version, get_library_path
 from bolt.errors import ArtifactError
@@ -79,7 +79,7 @@ def write(
     Raises:
         ArtifactError: nodes and partitions do not match, or the folder can't be written.
     """
-    _check_names(model, partitions)
+    _check_nodes(model, partitions)
     destination = Path(directory).absolute()
     with staged(destination) as folder:
         _write_model(folder, model, partitions)
@@ -101,12 +101,18 @@ def write(
     return Artifact.load(destination)
 
 
-def _check_names(model: onnx.ModelProto, partitions: Sequence[Partition]) -> None:
-    in_model, given = sorted(partition_names(model.graph)), sorted(p.name for p in partitions)
+def _check_nodes(model: onnx.ModelProto, partitions: Sequence[Partition]) -> None:
+    """Nodes and partitions belong together, and ONNX Runtime will take the nodes."""
+    nodes = list(context_nodes(model.graph))
+    in_model, given = sorted(partition_of(node) for node, _ in nodes), sorted(p.name for p in partitions)
     if in_model != given:
         raise ArtifactError(f"the model has EPContext nodes for {in_model}, the partitions are {given}")
-    empty = [p.name for p in partitions if not p.variants]
-    if empty:
+    for node, graph in nodes:
+        if untyped := untyped_outputs(node, graph):
+            raise ArtifactError(
+                f"partition {partition_of(node)} has no element type in value_info for: {', '.join(untyped)}"
+            )
+    if empty := [p.name for p in partitions if not p.variants]:
         raise ArtifactError(f"partitions without a variant: {', '.join(empty)}")
 
 

@@ -46,9 +46,10 @@ def create(
     model = kw.pop("path_or_bytes", artifact.model_path)
     if not artifact.partitions:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], **kw)
-    # By devices, because 1.23 and 1.24 do not know the names of plugins in `providers=`.
+    # By devices, because 1.23 and 1.24 do not know the names of plugins in `providers=`. Without fallback,
+    # which would hide the provider's error behind the CPU provider's, that can't run the model.
     options.add_provider_for_devices(_devices(artifact), _ep_options(options) | (ep_options or {}))
-    return ort.InferenceSession(model, options, **kw)
+    return ort.InferenceSession(model, options, **({"enable_fallback": 0} | kw))
 
 
 def _quiet_options(ort: ModuleType) -> onnxruntime.SessionOptions:

@@ -84,12 +84,13 @@ class _Runtime:
     def __init__(self, version: bytes) -> None:
         create_status = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p)
         get_api = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_uint32)
-        get_version = ctypes.CFUNCTYPE(ctypes.c_char_p)
+        get_version = ctypes.CFUNCTYPE(ctypes.c_size_t)
         self.messages: list[str] = []
         self.asked: list[int] = []
         self._slot = create_status(self._create_status)
         self._table = (ctypes.c_void_p * 1)(ctypes.cast(self._slot, ctypes.c_void_p).value)
-        self._functions = (get_api(self._get_api), get_version(lambda: version))
+        self._version = ctypes.create_string_buffer(version)
+        self._functions = (get_api(self._get_api), get_version(lambda: ctypes.addressof(self._version)))
         self.base = (ctypes.c_void_p * 2)(*(ctypes.cast(f, ctypes.c_void_p).value for f in self._functions))
 
     def _create_status(self, code: int, message: bytes) -> int:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from bolt.ep import package
 from bolt.ep.artifact import Artifact
+from bolt.errors import ArtifactError
 
 TOY = toy.Toy()
 
@@ -132,6 +133,31 @@ def test_output_that_does_not_exist(tmp_path: Path) -> None:
     artifact = toy.artifact(tmp_path / "a.bolt", toy.Toy(output_index=7))
     with pytest.raises(Exception, match="asked for an output that it does not have"):
         artifact.session().run(None, {"x": rows(1)})
+
+
+@pytest.mark.parametrize("used", ["y", "z", "yz", "zy"])
+def test_outputs_that_nobody_reads(tmp_path: Path, used: str) -> None:
+    """ONNX Runtime takes them off the node; the module still writes them."""
+    graph = toy.only_partition()
+    graph.graph.node[0].output.append("z")
+    del graph.graph.output[:]
+    dims = ["N", toy.K]
+    graph.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, dims) for n in used)
+    unused = set("yz") - set(used)
+    graph.graph.value_info.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, dims) for n in unused)
+    artifact = toy.artifact(tmp_path / "two.bolt", toy.Toy(outputs=2), graph=graph)
+    session = artifact.session()
+    for x in (rows(3), rows(0), rows(5000)):
+        y = TOY.expected(x)
+        for result, name in zip(session.run(None, {"x": x}), used, strict=True):
+            np.testing.assert_allclose(result, y if name == "y" else -y, rtol=1e-6, atol=1e-5)
+
+
+def test_output_without_a_type_is_refused_when_writing(tmp_path: Path) -> None:
+    graph = toy.model(("p0",))
+    del graph.graph.value_info[:]
+    with pytest.raises(ArtifactError, match=r"partition p0 has no element type.*p0"):
+        toy.artifact(tmp_path / "t.bolt", TOY, graph=graph)
 
 
 def test_partition_inside_a_subgraph(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A module written by hand, and small artifacts around it.
 
-The module computes y[b, j] = x[b, j] * scale + w[j] for x of dims [?, K], through a workspace and
-`parallel_for`, so that it uses every part of the module ABI.
+The module computes y[b, j] = x[b, j] * scale + w[j] and, if asked for two outputs, z = -y for x of dims
+[?, K], through a workspace and `parallel_for`, so that it uses every part of the module ABI.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ struct BoltModule { const float* w; };
 
 static const int64_t dims[] = {BATCH, COLUMNS};
 static const BoltValueInfo inputs[] = {{"x", 1, 2, dims}};
-static const BoltValueInfo outputs[] = {{"y", DTYPE, 2, dims}};
+static const BoltValueInfo outputs[] = {{"y", DTYPE, 2, dims}, {"z", 1, 2, dims}};
 
 static int32_t fail(char* error, size_t bytes, const char* text) {
   snprintf(error, bytes, "%s", text);
@@ -81,11 +81,16 @@ static int32_t run(const BoltModule* m, const BoltTensor* in, const BoltContext*
   if (((uintptr_t)job.scratch & 63) != 0) return fail(error, bytes, "workspace is not aligned");
   each(c, scale_row, rows, &job);
   each(c, add_row, rows, &job);
+  if (OUTPUTS == 2) {
+    float* z = (float*)c->output(c->host, 1, in[0].dims, 2);
+    if (!z) return fail(error, bytes, "no memory for z");
+    for (size_t i = 0; i < rows * COLUMNS; i++) z[i] = -job.y[i];
+  }
   if (REPORT_THREADS) job.y[0] = (float)c->threads;
   return 0;
 }
 
-static const BoltModuleTable table = {ABI_VERSION, TARGET, WEIGHTS_SHA256, WEIGHTS_BYTES, 1, 1, inputs,
+static const BoltModuleTable table = {ABI_VERSION, TARGET, WEIGHTS_SHA256, WEIGHTS_BYTES, 1, OUTPUTS, inputs,
                                       outputs, create, destroy, infer, run};
 extern "C" __attribute__((visibility("default"))) const BoltModuleTable* bolt_module(void) { return &table; }
 """
@@ -105,6 +110,7 @@ class Toy:
     weights_bytes: int | None = None
     fail_create: bool = False
     output_index: int = 0
+    outputs: int = 1
     report_threads: bool = False
 
     @property
@@ -134,6 +140,7 @@ def build(toy: Toy) -> Path:
         "WEIGHTS_BYTES": toy.weights.nbytes if toy.weights_bytes is None else toy.weights_bytes,
         "FAIL_CREATE": int(toy.fail_create),
         "OUTPUT_INDEX": toy.output_index,
+        "OUTPUTS": toy.outputs,
         "REPORT_THREADS": int(toy.report_threads),
     }
     out = folder / "toy.so"

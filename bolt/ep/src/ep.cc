@@ -78,6 +78,27 @@ void CheckValues(const ort::Api& api, const char* what, const std::vector<const 
   }
 }
 
+// The index of each of the EPContext node's values among the values of the node made of it.
+std::vector<size_t> Places(const ort::Api& api, const std::vector<const ort::OrtValueInfo*>& values,
+                           const std::vector<const ort::OrtValueInfo*>& fused) {
+  std::vector<size_t> places;
+  for (const ort::OrtValueInfo* value : values) {
+    const auto same = [&](const ort::OrtValueInfo* other) { return Name(api, other) == Name(api, value); };
+    const auto it = std::find_if(fused.begin(), fused.end(), same);
+    places.push_back(it == fused.end() ? Wiring::kDropped : static_cast<size_t>(it - fused.begin()));
+  }
+  return places;
+}
+
+Wiring Wire(const ort::Api& api, const ort::OrtNode* node, const ort::OrtNode* fused) {
+  Wiring wiring{Places(api, Inputs(api, node), Inputs(api, fused)),
+                Places(api, Outputs(api, node), Outputs(api, fused))};
+  if (std::count(wiring.inputs.begin(), wiring.inputs.end(), Wiring::kDropped) > 0) {
+    throw Error("ONNX Runtime gives it no value for one of its inputs");
+  }
+  return wiring;
+}
+
 }  // namespace
 
 Options Options::Read(const ort::Api& api, const ort::OrtSessionOptions* session) {
@@ -151,10 +172,10 @@ std::unique_ptr<Kernel> Ep::Load(const ort::OrtGraph* graph, const ort::OrtNode*
     const Variant& variant = ChooseVariant(manifest, partition, options_.target);
     auto module = std::make_unique<const Module>(folder, variant);
     const BoltModuleTable& table = module->table();
-    CheckValues(api_, "input", Inputs(api_, fused), table.inputs, table.input_count);
-    CheckValues(api_, "output", Outputs(api_, fused), table.outputs, table.output_count);
+    CheckValues(api_, "input", Inputs(api_, node), table.inputs, table.input_count);
+    CheckValues(api_, "output", Outputs(api_, node), table.outputs, table.output_count);
     Log("partition " + partition + ": " + variant.target + ", " + variant.module.path);
-    return std::make_unique<Kernel>(api_, partition, std::move(module), state_);
+    return std::make_unique<Kernel>(api_, partition, std::move(module), Wire(api_, node, fused), state_);
   } catch (const Error& e) {
     throw Error("bolt: can't load node \"" + std::string(node_name) + "\": " + e.what());
   }

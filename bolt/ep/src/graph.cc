@@ -76,6 +76,13 @@ std::optional<int64_t> IntAttribute(const ort::Api& api, const ort::OrtNode* nod
   return value;
 }
 
+std::string Name(const ort::Api& api, const ort::OrtValueInfo* value) {
+  if (value == nullptr) return "";
+  const char* name = nullptr;
+  Check(api, api.GetValueInfoName(value, &name));
+  return name == nullptr ? "" : name;
+}
+
 int32_t ElementType(const ort::Api& api, const ort::OrtValueInfo* value) {
   const ort::OrtTypeInfo* type = nullptr;
   if (value == nullptr) return 0;

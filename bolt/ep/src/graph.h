@@ -22,6 +22,9 @@ bool IsOurContext(const ort::Api& api, const ort::OrtNode* node);
 std::optional<std::string> StringAttribute(const ort::Api& api, const ort::OrtNode* node, const char* name);
 std::optional<int64_t> IntAttribute(const ort::Api& api, const ort::OrtNode* node, const char* name);
 
+// The name of a value; empty for an input or output that was left out.
+std::string Name(const ort::Api& api, const ort::OrtValueInfo* value);
+
 // The ONNX element type of a value; 0 when the model does not say.
 int32_t ElementType(const ort::Api& api, const ort::OrtValueInfo* value);
 

@@ -12,6 +12,8 @@ namespace {
 // Chunks per thread: enough to even out unequal chunks, few enough that claiming them stays cheap.
 constexpr size_t kBatchesPerThread = 16;
 
+constexpr size_t kMaxElementBytes = 8;
+
 alignas(64) char kNothing;
 
 std::string DimsText(const int64_t* dims, size_t rank) {
@@ -46,6 +48,7 @@ class Call {
 
   ~Call() {
     if (workspace_.data() != nullptr) kernel_.session().workspaces.Give(std::move(workspace_));
+    for (Buffer& buffer : dropped_) kernel_.session().workspaces.Give(std::move(buffer));
     if (status_ != nullptr) api_.ReleaseStatus(status_);
   }
 
@@ -86,11 +89,30 @@ class Call {
       call.Keep(Fail(call.api_, "bolt: a module asked for an output that it does not have"));
       return nullptr;
     }
-    const auto i = static_cast<size_t>(index), n = static_cast<size_t>(rank);
-    if (!call.Keep(call.api_.KernelContext_GetOutput(call.context_, i, dims, n, &value))) return nullptr;
-    if (!call.Keep(call.api_.GetTensorMutableData(value, &data))) return nullptr;
+    const size_t i = call.kernel_.wiring().outputs[static_cast<size_t>(index)];
+    return i == Wiring::kDropped ? call.DroppedOutput(table.outputs[index], dims)
+                                 : call.RealOutput(i, dims, rank);
+  }
+
+  void* RealOutput(size_t index, const int64_t* dims, int32_t rank) noexcept {
+    ort::OrtValue* value = nullptr;
+    void* data = nullptr;
+    const auto n = static_cast<size_t>(rank);
+    if (!Keep(api_.KernelContext_GetOutput(context_, index, dims, n, &value))) return nullptr;
+    if (!Keep(api_.GetTensorMutableData(value, &data))) return nullptr;
     // ONNX Runtime has no memory for a tensor without elements, but null would tell the module of a failure.
     return data != nullptr ? data : &kNothing;
+  }
+
+  // Memory for an output that nobody reads.
+  void* DroppedOutput(const BoltValueInfo& info, const int64_t* dims) noexcept {
+    size_t bytes = kMaxElementBytes;
+    for (int32_t i = 0; i < info.rank; ++i) bytes *= static_cast<size_t>(dims[i]);
+    try {
+      return dropped_.emplace_back(kernel_.session().workspaces.Take(bytes)).data();
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
   }
 
   // Whether the status is a success; keeps the first that is not.
@@ -109,6 +131,7 @@ class Call {
   ort::OrtKernelContext* const context_;
   int32_t threads_ = 1;
   Buffer workspace_;
+  std::vector<Buffer> dropped_;
   ort::OrtStatus* status_ = nullptr;
 };
 
@@ -153,12 +176,13 @@ bool Fits(const BoltTensor& tensor, const BoltValueInfo& info) noexcept {
 
 }  // namespace
 
-Kernel::Kernel(const ort::Api& api, std::string name, std::unique_ptr<const Module> module,
+Kernel::Kernel(const ort::Api& api, std::string name, std::unique_ptr<const Module> module, Wiring wiring,
                std::shared_ptr<SessionState> session)
     : ort::OrtNodeComputeInfo{},
       api_(api),
       name_(std::move(name)),
       module_(std::move(module)),
+      wiring_(std::move(wiring)),
       session_(std::move(session)) {
   ort_version_supported = api.struct_version;
   CreateState = [](ort::OrtNodeComputeInfo* self, ort::OrtNodeComputeContext*, void** state) noexcept {
@@ -183,7 +207,7 @@ void Kernel::RunOrThrow(ort::OrtKernelContext* context) const {
                                                                                                    : 0);
   for (size_t i = 0; i < count; ++i) {
     const ort::OrtValue* value = nullptr;
-    Check(api_, api_.KernelContext_GetInput(context, i, &value));
+    Check(api_, api_.KernelContext_GetInput(context, wiring_.inputs[i], &value));
     ReadShape(api_, value, dims.empty() ? nullptr : &dims[i], &inputs[i]);
     if (!Fits(inputs[i], table.inputs[i])) ThrowMisfit(name_, inputs[i], table.inputs[i]);
     Check(api_, api_.GetTensorData(value, &inputs[i].data));

@@ -2,8 +2,10 @@
 #ifndef BOLT_EP_KERNEL_H_
 #define BOLT_EP_KERNEL_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "module.h"
 #include "ort_abi.h"
@@ -19,15 +21,24 @@ struct SessionState {
   Workspaces workspaces;
 };
 
+// Where a module's values are at the node that ONNX Runtime made of the EPContext node: it merges inputs that
+// are the same value and drops outputs that nobody reads.
+struct Wiring {
+  static constexpr size_t kDropped = SIZE_MAX;
+  std::vector<size_t> inputs;   // index of the node's input for each of the module's
+  std::vector<size_t> outputs;  // index of the node's output for each of the module's, or kDropped
+};
+
 class Kernel : public ort::OrtNodeComputeInfo {
  public:
-  Kernel(const ort::Api& api, std::string name, std::unique_ptr<const Module> module,
+  Kernel(const ort::Api& api, std::string name, std::unique_ptr<const Module> module, Wiring wiring,
          std::shared_ptr<SessionState> session);
 
   const ort::Api& api() const noexcept { return api_; }
   const std::string& name() const noexcept { return name_; }
   SessionState& session() const noexcept { return *session_; }
   const Module& module() const noexcept { return *module_; }
+  const Wiring& wiring() const noexcept { return wiring_; }
 
  private:
   ort::OrtStatus* Run(ort::OrtKernelContext* context) const noexcept;
@@ -36,6 +47,7 @@ class Kernel : public ort::OrtNodeComputeInfo {
   const ort::Api& api_;
   const std::string name_;
   const std::unique_ptr<const Module> module_;
+  const Wiring wiring_;
   const std::shared_ptr<SessionState> session_;
 };
 
