@@ -57,8 +57,6 @@ class Options:
             raise OptionError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.threads < 0 or self.jobs < 0:
             raise OptionError(f"threads ({self.threads}) and jobs ({self.jobs}) can't be negative")
-        if not self.targets:
-            raise OptionError("no target; give at least one, or auto")
 
     @property
     def cache_root(self) -> Path:
@@ -82,6 +80,8 @@ def make(
 ) -> Options:
     """`Options` from the spellings of the public API; `rest` are fields of `Options` as they are."""
     targets = (target,) if isinstance(target, str) else tuple(target)
+    if not targets:
+        raise OptionError("no target; give at least one, or auto")
     return Options(
         targets=tuple(name for t in targets for name in t.split(",")),
         budget_s=parse_budget(budget),

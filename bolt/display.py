@@ -1,0 +1,149 @@
+"""What the command line shows of a run: progress while it goes on, tables when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from bolt.doctor import Finding
+from bolt.report import Event
+from bolt.storage import Part
+
+_STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
+_SHOWN_REASONS = 15
+_SEARCH_STAGES = ("supports", "candidates", "measure", "choose")
+_FILE_WIDTH = 140
+
+
+class ProgressDisplay:
+    """A `bolt.report.Progress` on stderr: one live line in a terminal, one line per stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("start", total=None, detail="")
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        if event.stage != self._stage:
+            self._stage = event.stage
+            self._progress.reset(self._task)
+            if not self._console.is_terminal:
+                self._console.print(f"{event.stage} {event.detail}".rstrip(), highlight=False)
+        self._progress.update(
+            self._task, description=event.stage, completed=event.done, total=event.total or None,
+            detail=event.detail[:60],
+        )  # fmt: skip
+
+
+def summary(path: str, report: Mapping[str, Any]) -> str:
+    """Three lines about a finished artifact."""
+    partitions = report.get("partitions", ())
+    taken = sum(len(p["nodes"]) for p in partitions)
+    lines = [
+        f"{path}",
+        f"bolt runs {taken} of {report.get('nodes', '?')} nodes in {len(partitions)} partitions",
+    ]
+    bolt_ms, ort_ms = report.get("bolt_ms"), report.get("ort_ms")
+    if bolt_ms and ort_ms:
+        lines.append(f"{bolt_ms:.3f} ms a run, ONNX Runtime {ort_ms:.3f} ms: {ort_ms / bolt_ms:.2f}x")
+    if not partitions:
+        lines.append("the whole model is left to ONNX Runtime; `bolt explain` says why")
+    return "\n".join(lines)
+
+
+def explain(report: Mapping[str, Any], *, every: bool) -> None:
+    """Prints a report: kernels by time, then what was not done and why."""
+    console = _console()
+    for name, value in report.get("notes", {}).items():
+        console.print(f"[bold]{name}[/]: {value}", highlight=False)
+    for partition in report.get("partitions", ()):
+        console.print(_kernel_table(partition))
+    lines = _reason_lines(report.get("rejections", ()))
+    shown = lines if every else lines[:_SHOWN_REASONS]
+    for line in shown:
+        console.print(line, markup=False, highlight=False)
+    if len(shown) < len(lines):
+        console.print(f"{len(lines) - len(shown)} more reasons; --all shows them")
+
+
+def _reason_lines(rejections: Sequence[Mapping[str, str]]) -> list[str]:
+    """A line per reason, what concerns the model's nodes first, equal reasons together."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for r in rejections:
+        same.setdefault((r["stage"], r["reason"]), []).append(r["subject"])
+    rows = sorted(same.items(), key=lambda row: (row[0][0] in _SEARCH_STAGES, row[0]))
+    return [f"{stage:<10} {_subjects(subjects)}: {reason}" for (stage, reason), subjects in rows]
+
+
+def _subjects(subjects: Sequence[str]) -> str:
+    return subjects[0] if len(subjects) == 1 else f"{subjects[0]} and {len(subjects) - 1} more"
+
+
+def _console() -> Console:
+    """stdout; wide enough for the tables when it is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+
+
+def _kernel_table(partition: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{partition['name']}: {len(partition['nodes'])} nodes", title_justify="left")
+    for name in ("kernel", "family", "config", "uses", "us"):
+        table.add_column(name, justify="right" if name in ("uses", "us") else "left")
+    kernels = sorted(partition["kernels"], key=lambda k: -(k["median_us"] or 0) * k["uses"])
+    for kernel in kernels:
+        us = "-" if kernel["median_us"] is None else f"{kernel['median_us']:.1f}"
+        table.add_row(kernel["shape"], kernel["family"], _config(kernel["config"]), str(kernel["uses"]), us)
+    return table
+
+
+def _config(config: Any) -> str:
+    if not isinstance(config, Mapping):
+        return str(config)
+    return " ".join(f"{name}={value}" for name, value in config.items())
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """Prints what the doctor found."""
+    console = _console()
+    for finding in found:
+        style = _STYLES[finding.status]
+        console.print(f"[{style}]{finding.status:<4}[/] {finding.name:<12}", end=" ")
+        console.print(finding.detail, markup=False, highlight=False)
+
+
+def parts(root: str, found: Sequence[Part]) -> str:
+    """The cache's parts as lines."""
+    rows = [f"{part.bytes / 1e6:10.1f} MB  {part.name:<10} {part.what}" for part in found]
+    total = sum(part.bytes for part in found)
+    return "\n".join([root, *rows, f"{total / 1e6:10.1f} MB  in all"])

@@ -1,0 +1,102 @@
+"""Inputs for running a model from the command line: files, or random values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bolt.errors import ModelError
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(uint16)": "uint16",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An input of a session.
+
+    Attributes:
+        name: of the input.
+        dtype: NumPy's name of its type.
+        dims: a number, or the name of an open dim ("" for a nameless one).
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+
+
+def wanted(session: Any) -> tuple[Wanted, ...]:
+    """The inputs of an ONNX Runtime session.
+
+    Raises:
+        ModelError: an input is not a tensor of numbers.
+    """
+    return tuple(_wanted(node) for node in session.get_inputs())
+
+
+def read(texts: Sequence[str], inputs: Sequence[Wanted], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """The value of each input.
+
+    Args:
+        texts: `file.npz`, `name=file.npy` or `random`; what they do not give is random.
+        inputs: what the model takes.
+        sizes: of open dims by name; 1 where it says nothing.
+
+    Raises:
+        ModelError: a file can't be read, or holds something that is no input.
+    """
+    given: dict[str, np.ndarray] = {}
+    for text in texts:
+        given |= _read(text)
+    unknown = sorted(set(given) - {w.name for w in inputs})
+    if unknown:
+        names = ", ".join(w.name for w in inputs)
+        raise ModelError(f"the model has no input {unknown[0]!r}; its inputs are {names}")
+    rng = np.random.default_rng(0)
+    return {w.name: given[w.name] if w.name in given else _random(w, sizes, rng) for w in inputs}
+
+
+def _wanted(node: Any) -> Wanted:
+    if node.type not in _DTYPES:
+        raise ModelError(f"input {node.name!r} is a {node.type}; the command line can't make one")
+    dims = tuple(d if isinstance(d, (int, str)) else "" for d in node.shape)
+    return Wanted(name=node.name, dtype=_DTYPES[node.type], dims=dims)
+
+
+def _read(text: str) -> dict[str, np.ndarray]:
+    if text == "random":
+        return {}
+    name, _, file = text.rpartition("=")
+    path = Path(file)
+    try:
+        if name:
+            return {name: np.load(path, allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{text!r} can't be read as input ({error}); give x.npz, name=x.npy or random"
+        ) from error
+
+
+def _random(w: Wanted, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+    shape = [d if isinstance(d, int) else sizes.get(d, 1) for d in w.dims]
+    dtype = np.dtype(w.dtype)
+    if dtype.kind == "f":
+        return rng.random(shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
