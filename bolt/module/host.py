@@ -42,6 +42,8 @@ class HostStruct(ctypes.Structure):
         ("outputs", PTR),
         ("output_dims", PTR),
         ("output_ranks", PTR),
+        ("step_us", PTR),
+        ("last_us", ctypes.c_double),
     )
 
 

@@ -53,6 +53,8 @@ class _Table(ctypes.Structure):
         ("destroy", _Destroy),
         ("infer", _Infer),
         ("run", PTR),
+        ("step_count", I32),
+        ("step_names", ctypes.POINTER(ctypes.c_char_p)),
     )
 
 
@@ -157,6 +159,15 @@ class Module:
         _, us = self._run(arrays, threads, rounds)
         return us
 
+    def profile(
+        self, arrays: Sequence[np.ndarray], *, threads: int = 1, rounds: int = 10
+    ) -> list[tuple[str, float]]:
+        """(name, microseconds) of each step of a run: the shortest of `rounds` runs."""
+        names = [self._table.step_names[i].decode() for i in range(self._table.step_count)]
+        us = np.full(len(names) or 1, np.inf)
+        self._run(arrays, threads, rounds, us)
+        return list(zip(names, us.tolist(), strict=False))
+
     def close(self) -> None:
         """Destroys the module and unloads its library."""
         if self._handle is not None:
@@ -171,7 +182,11 @@ class Module:
         self.close()
 
     def _run(
-        self, arrays: Sequence[np.ndarray], threads: int, rounds: int
+        self,
+        arrays: Sequence[np.ndarray],
+        threads: int,
+        rounds: int,
+        step_us: np.ndarray | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray]:
         inputs = self._check_arrays(arrays)
         inferred = self.infer([a.shape for a in inputs], threads=threads)
@@ -192,6 +207,7 @@ class Module:
         host = HostStruct(
             pool(self._native, threads).handle, _address(workspace), workspace.nbytes, len(outputs),
             ctypes.addressof(pointers), ctypes.addressof(dims), ctypes.addressof(ranks),
+            None if step_us is None else _address(step_us),
         )  # fmt: skip
         self._checked(
             self._native.bolt_host_run, ctypes.addressof(self._table), self._handle,

@@ -250,7 +250,7 @@ class _Renderer:
         if isinstance(step, IntsStep):
             lines = [f"{step.view.dtype.cxx}* const o = reinterpret_cast<{step.view.dtype.cxx}*>({self._address(step.view)});"]
             lines += [f"o[{i}] = {self.scope.cxx(v)};" for i, v in enumerate(step.values)]
-            return {"index": index, "comment": "known integers", "lines": lines}
+            return {"index": index, "comment": "known integers", "name": '"ints"', "lines": lines}
         candidate = self.candidates[step.spec.key]
         packed = self._packed(step, candidate)
         pointers = [
@@ -263,8 +263,8 @@ class _Renderer:
         lines.append(
             f"bolt_call(context, {candidate.name}, p, d, scratch, size.scratch, {self._parallel(step)});"
         )
-        label = " + ".join(step.nodes) or step.spec.op
-        return {"index": index, "comment": _comment(f"{step.spec.op}: {label}"), "lines": lines}
+        comment = _comment(f"{step.spec.op}: {' + '.join(step.nodes) or 'layout'}")
+        return {"index": index, "comment": comment, "name": json.dumps(comment), "lines": lines}
 
     def _packed(self, step: Step, candidate: Candidate) -> dict[int, np.ndarray]:
         if not step.constants:

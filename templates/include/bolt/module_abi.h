@@ -72,6 +72,10 @@ typedef struct BoltModuleTable {
   /* Runs the partition. Several threads may run the same module at the same time. */
   int32_t (*run)(const BoltModule*, const BoltTensor* inputs, const BoltContext* context, char* error,
                  size_t error_bytes);
+
+  /* The steps of `run`, in order, for profiles: step_names[i] is what tick(host, i) has just finished. */
+  int32_t step_count;
+  const char* const* step_names;
 } BoltModuleTable;
 
 /* The one exported symbol: `const BoltModuleTable* bolt_module(void)`. */
