@@ -19,6 +19,7 @@ INDEX_BOUND: Mapping[str, Callable[[Spec], int]] = {
 }
 """Ops with an integer operand that indexes something: its exclusive upper bound."""
 
+_INTEGERS = 100
 _UNWRITTEN = {"f": np.nan, "i": 113, "u": 113, "b": True}
 """What the output holds before a kernel runs, by dtype kind."""
 
@@ -105,7 +106,7 @@ def _random(spec: Spec, index: int, operand: Operand, rng: np.random.Generator) 
         return rng.standard_normal(shape, np.float32).astype(operand.dtype.np)
     if kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
-    bound = INDEX_BOUND.get(spec.op, lambda _: 100)(spec)
+    bound = INDEX_BOUND[spec.op](spec) if spec.op in INDEX_BOUND else _INTEGERS
     return rng.integers(0, bound, shape).astype(operand.dtype.np)
 
 

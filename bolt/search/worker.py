@@ -100,7 +100,8 @@ class Session:
 
     def time(self, indices: Sequence[int], limit_s: float) -> list[list[float]]:
         """Microseconds of each call of each kernel: short bursts in turn, until the slow ones are known."""
-        alive, samples = list(range(len(indices))), [[] for _ in indices]
+        alive = list(range(len(indices)))
+        samples: list[list[float]] = [[] for _ in indices]
         kernels, deadline = [self.kernels[i] for i in indices], time.monotonic() + limit_s
         bursts = [self._burst(kernel) for kernel in kernels]
         for rounds in range(1, ROUNDS + 1):
