@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_copy import CpuCopy
+from bolt.kernels.cpu_depthwise import CpuDepthwise
 from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gemm import CpuGemm
 from bolt.kernels.cpu_pointwise import CpuPointwise
@@ -14,6 +15,7 @@ FAMILIES: tuple[Family, ...] = (
     CpuCopy(),
     CpuFill(),
     CpuConv(),
+    CpuDepthwise(),
     CpuGemm(),
 )
 """Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""

@@ -31,6 +31,14 @@ BOLT_INLINE vf vload_n(const float* p, int64_t n) {
 BOLT_INLINE void vstore_n(float* p, vf x, int64_t n) {
   __builtin_ia32_storeups512_mask(p, x, (uint16_t)((1u << n) - 1));
 }
+#elif BOLT_VL == 8 && defined(__AVX2__)
+BOLT_INLINE vi first_lanes(int64_t n) { return vi{0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)n; }
+BOLT_INLINE vf vload_n(const float* p, int64_t n) {
+  return __builtin_ia32_maskloadps256((const vf*)p, first_lanes(n));
+}
+BOLT_INLINE void vstore_n(float* p, vf x, int64_t n) {
+  __builtin_ia32_maskstoreps256((vf*)p, first_lanes(n), x);
+}
 #else
 BOLT_INLINE vf vload_n(const float* p, int64_t n) {
   vf x = {};

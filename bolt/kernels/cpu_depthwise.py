@@ -1,0 +1,127 @@
+"""Depthwise convolution on the CPU: one vector of channels at a time, no reduction over channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bolt.codegen.render import render
+from bolt.kernels.family import argument_names
+from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
+from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, balanced
+from bolt.kernels.rows import number, product, total
+from bolt.ops.conv import ConvSpec
+from bolt.ops.spec import Spec
+from bolt.report import Rejection
+from bolt.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthwiseConfig:
+    """How a depthwise convolution runs.
+
+    Attributes:
+        mr: most pixels of a register tile.
+        reuse: the input values under a row of taps are loaded once; else once per tap.
+    """
+
+    mr: int
+    reuse: bool
+
+
+def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
+    """(channels, rows of taps, columns of taps)."""
+    channels = spec.out.dims[3]
+    assert channels is not None
+    return channels, *spec.kernel
+
+
+def _values(spec: ConvSpec, mr: int) -> int:
+    """Input vectors under a row of taps of a tile."""
+    return (mr - 1) * spec.stride[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
+
+
+class CpuDepthwise:
+    """Family of `ConvSpec` with one input and one output channel per group."""
+
+    name = "cpu_depthwise"
+
+    def supports(self, spec: Spec, target: Target) -> Rejection | None:
+        if not isinstance(spec, ConvSpec) or not spec.is_depthwise:
+            reason = f"computes depthwise convolutions, not {spec.op}"
+            return Rejection(stage="supports", subject=self.name, reason=reason)
+        if 2 not in spec.constants:
+            return Rejection(stage="supports", subject=self.name, reason="the weights are not constant")
+        return only_f32(spec, self.name)
+
+    def configs(self, spec: Spec, target: Target) -> Sequence[DepthwiseConfig]:
+        assert isinstance(spec, ConvSpec)
+        columns = spec.out.dims[2]
+        found: dict[DepthwiseConfig, None] = {}
+        for most in range(1, 15):
+            mr = most if columns is None else -(-columns // -(-columns // most))
+            if _values(spec, mr) + mr + 2 <= target.vector_registers:
+                found[DepthwiseConfig(mr=mr, reuse=True)] = None
+            if mr + 3 <= target.vector_registers:
+                found[DepthwiseConfig(mr=mr, reuse=False)] = None
+        return sorted(found, key=lambda c: self.estimate(spec, c, target))
+
+    def estimate(self, spec: Spec, config: DepthwiseConfig, target: Target) -> float:
+        """Cycles of one core."""
+        assert isinstance(spec, ConvSpec)
+        channels, r, s = _sizes(spec)
+        n, p = (d or 1 for d in spec.out.dims[:2])
+        columns = spec.out.dims[2] or ASSUMED_COLUMNS
+        macs = config.mr * s
+        loads = s + (_values(spec, config.mr) if config.reuse else macs)
+        tile = r * max(macs / target.fma_ports, loads / 2, (macs + loads) / ISSUE, 4.0 * s) + 12
+        tile += config.mr * (1 + epilogue_cycles(spec.epilogue))
+        vectors = -(-channels // target.vector_lanes)
+        tiles = n * p * -(-columns // config.mr)
+        traffic = 4 * channels * n * p * columns * (1 + spec.stride[0] * spec.stride[1]) / L2_BYTES_PER_CYCLE
+        return float(max(tiles * (vectors * tile + 20), traffic))
+
+    def render(self, spec: Spec, config: DepthwiseConfig, target: Target, name: str) -> str:
+        assert isinstance(spec, ConvSpec)
+        channels, r, s = _sizes(spec)
+        names, lanes = argument_names(spec), target.vector_lanes
+        x = names[1]["strides"]
+        n, p, q, _ = names[0]["dims"]
+        context = {
+            "title": f"Depthwise convolution {r}x{s}, tiles of {config.mr} pixels",
+            "name": name,
+            "lanes": lanes,
+            "channels": channels,
+            "vectors": -(-channels // lanes),
+            "kernel": (r, s),
+            "stride": spec.stride[1],
+            "dilation": spec.dilation[1],
+            "pixel": x[2],
+            "reuse": config.reuse,
+            "mr": config.mr,
+            "sizes": balanced(number(q), config.mr),
+            "extents": (n, p, q),
+            "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
+            "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
+            "tap_step": product(str(spec.dilation[0]), x[1]),
+            **finish_context(spec, pixel=2),
+        }
+        return render("cpu_depthwise.cc.jinja", context)
+
+    def pack(
+        self, spec: Spec, config: DepthwiseConfig, target: Target, constants: Mapping[int, np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """Weights as (vectors, r, s, lanes)."""
+        assert isinstance(spec, ConvSpec)
+        (channels, r, s), lanes = _sizes(spec), target.vector_lanes
+        vectors = -(-channels // lanes)
+        padded = np.zeros((vectors * lanes, r, s), np.float32)
+        padded[:channels] = constants[2][:, 0]
+        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed[2] = padded.reshape(vectors, lanes, r, s).transpose(0, 2, 3, 1).ravel()
+        return packed
+
+    def scratch_bytes(self, spec: Spec, config: DepthwiseConfig, target: Target) -> int:
+        return 0
