@@ -1,0 +1,186 @@
+"""A model whose partitions are compiled: what is left is to package it, or to hand it back unchanged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bolt import dims as D
+from bolt import report
+from bolt.ep import package
+from bolt.ep.artifact import Artifact
+from bolt.ep.trial import Trial
+from bolt.graph.cover import Cover
+from bolt.graph.partition import Partition
+from bolt.module.compile import compile_module
+from bolt.ops.spec import Spec
+from bolt.options import Options
+from bolt.program import Program, Step
+from bolt.report import Event, Progress, Rejection, Report
+from bolt.search import choose
+from bolt.search.candidates import describe
+from bolt.source import Source
+from bolt.target import Target
+from bolt.toolchain import host
+from bolt.toolchain.build import store
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledModel:
+    """All an artifact is written from.
+
+    Attributes:
+        source: the model as given.
+        model: what ONNX Runtime loads: one EPContext node per partition.
+        partitions: their modules, for every target.
+        rows: the report's line of each partition.
+        rejections: what was not taken, with reasons.
+        feeds: sample inputs.
+        notes: further facts of the report.
+        tools: versions of what took part.
+        nodes: how many nodes the model has.
+    """
+
+    source: Source
+    model: onnx.ModelProto
+    partitions: tuple[package.Partition, ...]
+    rows: tuple[report.Partition, ...]
+    rejections: tuple[Rejection, ...]
+    feeds: Mapping[str, np.ndarray]
+    tools: Mapping[str, str]
+    nodes: int
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def left_to_ort(self, reason: Rejection) -> CompiledModel:
+        """The same model without any partition."""
+        dropped = tuple(replace(reason, subject=row.name) for row in self.rows)
+        return replace(
+            self,
+            model=onnx.load(self.source.path),
+            partitions=(),
+            rows=(),
+            rejections=(*self.rejections, *dropped),
+            notes={**self.notes, "flops_share": 0.0},
+        )
+
+    def write(self, directory: Path, trial: Trial | None) -> Artifact:
+        """Package it into `directory`."""
+        return package.write(
+            directory,
+            name=self.source.name,
+            model=self.model,
+            partitions=self.partitions,
+            source_sha256=self.source.sha256,
+            report=self._report(trial).to_dict(),
+            tools=self.tools,
+        )
+
+    def _report(self, trial: Trial | None) -> Report:
+        notes = dict(self.notes)
+        if trial is not None:
+            notes |= {"errors": dict(trial.errors), "ort": dict(trial.ort_ms), "bolt": dict(trial.bolt_ms)}
+        return Report(
+            model=self.source.name,
+            nodes=self.nodes,
+            partitions=self.rows,
+            rejections=self.rejections,
+            bolt_ms=trial.bolt_ms.get("median") if trial else None,
+            ort_ms=trial.ort_ms.get("median") if trial else None,
+            notes=notes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modules:
+    """The partitions' modules for all targets, and how their kernels were chosen."""
+
+    partitions: tuple[package.Partition, ...]
+    rows: tuple[report.Partition, ...]
+    rejections: tuple[Rejection, ...]
+
+
+def compile_partitions(
+    covered: Cover, sizes: Sizes, targets: Sequence[Target], options: Options, progress: Progress
+) -> Modules:
+    """Choose kernels and compile every partition for every target; the report shows the first target's."""
+    variants: dict[str, list[package.Variant]] = {p.name: [] for p in covered.partitions}
+    rejections: list[Rejection] = []
+    rows: tuple[report.Partition, ...] = ()
+    for target in targets:
+        chosen = choose.select(_problems(covered.programs, sizes), target, options, progress)
+        rejections += [r for c in chosen.values() for r in c.rejected]
+        rows = rows or tuple(
+            _row(part, program, chosen, sizes)
+            for part, program in zip(covered.partitions, covered.programs, strict=True)
+        )
+        for program in covered.programs:
+            progress(Event(stage="module", detail=f"{program.name} for {target.name}"))
+            variants[program.name].append(_variant(program, chosen, target, sizes, options))
+    packaged = tuple(package.Partition(name=n, variants=tuple(v)) for n, v in variants.items())
+    return Modules(partitions=packaged, rows=rows, rejections=tuple(rejections))
+
+
+def _variant(
+    program: Program,
+    chosen: Mapping[str, choose.Choice],
+    target: Target,
+    sizes: Sizes,
+    options: Options,
+) -> package.Variant:
+    built = compile_module(
+        program,
+        {key: (c.candidate, c.object_path) for key, c in chosen.items()},
+        target,
+        sizes,
+        compiler=host.for_target(target, options.compiler),
+        cache=store(options.cache_root),
+    )
+    return package.Variant(target=target.name, module_path=built.path, weights=built.weights)
+
+
+def _steps(programs: Sequence[Program]) -> list[Step]:
+    return [s for p in programs for s in p.steps if isinstance(s, Step)]
+
+
+def _problems(programs: Sequence[Program], sizes: Sizes) -> list[choose.Problem]:
+    """One problem per distinct spec and sizes, weighted by how often a run calls it."""
+    calls: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    specs: dict[str, Spec] = {}
+    for step in _steps(programs):
+        calls[step.spec.key, tuple(D.evaluate(i, sizes) for i in step.ints())] += 1
+        specs[step.spec.key] = step.spec
+    return [choose.Problem(spec=specs[key], ints=ints, weight=n) for (key, ints), n in calls.items()]
+
+
+def _row(
+    part: Partition, program: Program, chosen: Mapping[str, choose.Choice], sizes: Sizes
+) -> report.Partition:
+    steps = _steps([program])
+    uses = Counter(s.spec.key for s in steps)
+    first = {s.spec.key: s for s in reversed(steps)}
+    kernels = tuple(_kernel(chosen[key], s, uses[key], sizes) for key, s in first.items())
+    nodes = tuple(n.name or n.op_type for n in part.nodes)
+    return report.Partition(name=part.name, nodes=nodes, kernels=kernels)
+
+
+def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> report.Kernel:
+    return report.Kernel(
+        name=choice.candidate.name,
+        op=step.spec.op,
+        shape=describe(step.bound(sizes)),
+        family=choice.candidate.family.name,
+        config=choice.candidate.config,
+        uses=uses,
+        median_us=choice.measurement.median_us if choice.measurement else None,
+        candidates=choice.considered,
+        measured=choice.measured,
+        reason=choice.reason,
+    )
