@@ -34,6 +34,10 @@ void SetContextPath(const std::string&, const std::string& value, Options* optio
   options->context_path = value;
 }
 
+void SetGenerate(const std::string&, const std::string& value, Options* options) {
+  options->generate = value == "1";
+}
+
 struct OptionRow {
   std::string_view key;
   void (*set)(const std::string& key, const std::string& value, Options* options);
@@ -42,6 +46,7 @@ constexpr OptionRow kOptions[] = {
     {"ep.boltexecutionprovider.intra_op_num_threads", SetThreads},
     {"ep.boltexecutionprovider.target", SetTarget},
     {"ep.context_file_path", SetContextPath},
+    {"ep.context_enable", SetGenerate},
 };
 
 void SetOption(const std::string& key, const std::string& value, Options* options) {
@@ -160,6 +165,10 @@ std::unique_ptr<Kernel> Ep::Load(const ort::OrtGraph* graph, const ort::OrtNode*
   if (nodes.size() != 1 || !IsOurContext(api_, nodes[0]))
     throw Error("bolt: asked to compile a node it did not claim");
   const ort::OrtNode* node = nodes[0];
+  if (options_.generate) {
+    throw Error(
+        "bolt: the model is compiled already; use it as it is, without ModelCompiler or ep.context_enable");
+  }
   const char* node_name = "";
   Check(api_, api_.Node_GetName(node, &node_name));
   try {

@@ -19,6 +19,8 @@ struct Options {
   std::string target;        // target: run only variants of this target
   std::string context_path;  // ep.context_file_path: where a model that was loaded from memory lies
 
+  bool generate = false;  // ep.context_enable: asked to write an EPContext model
+
   // Throws Error for an option that does not exist or has no meaning.
   static Options Read(const ort::Api& api, const ort::OrtSessionOptions* session);
 };
@@ -37,7 +39,6 @@ class Ep : public ort::OrtEp {
   const ort::OrtLogger* const logger_;
   const Options options_;
   const std::shared_ptr<SessionState> state_;
-  std::string compatibility_;
 };
 
 }  // namespace bolt

@@ -60,7 +60,8 @@ class Call {
             .parallel_for = ParallelFor,
             .workspace = Workspace,
             .output = Output,
-            .stream = nullptr};
+            .stream = nullptr,
+            .tick = nullptr};
   }
 
   // The first failure of a callback, if any.
@@ -81,8 +82,6 @@ class Call {
 
   static void* Output(void* host, int32_t index, const int64_t* dims, int32_t rank) noexcept {
     auto& call = *static_cast<Call*>(host);
-    ort::OrtValue* value = nullptr;
-    void* data = nullptr;
     const BoltModuleTable& table = call.kernel_.module().table();
     // ONNX Runtime does not check the index itself.
     if (index < 0 || index >= table.output_count || rank != table.outputs[index].rank) {
