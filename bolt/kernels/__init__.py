@@ -6,14 +6,24 @@ from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_copy import CpuCopy
 from bolt.kernels.cpu_depthwise import CpuDepthwise
 from bolt.kernels.cpu_fill import CpuFill
+from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
+from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
+from bolt.kernels.cpu_pool import CpuPool
+from bolt.kernels.cpu_reduce import CpuReduce
+from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.family import Family
 
 FAMILIES: tuple[Family, ...] = (
     CpuPointwise(),
     CpuCopy(),
     CpuFill(),
+    CpuSoftmax(),
+    CpuReduce(),
+    CpuPool(),
+    CpuNorm(),
+    CpuGather(),
     CpuConv(),
     CpuDepthwise(),
     CpuGemm(),

@@ -12,6 +12,7 @@ from typing import Any
 from bolt.codegen.simd import emit
 from bolt.kernels.loops import Loop, collapse, nest_of, outer_of, walk
 from bolt.ops.spec import Operand, Spec
+from bolt.types import F32
 
 
 def unsupported(spec: Spec) -> str | None:
@@ -26,6 +27,16 @@ def unsupported(spec: Spec) -> str | None:
         return "an epilogue input's innermost stride is neither 0 nor 1"
     if spec.epilogue.inputs > len(spec.extras):
         return "the expression reads an input the spec does not have"
+    return None
+
+
+def unsupported_input(spec: Spec) -> str | None:
+    """Why operand 1 is not read as rows of fp32, or None when it is."""
+    source = spec.operands[1]
+    if source.dtype is not F32:
+        return "the input is not f32"
+    if source.strides[-1] != 1 and source.dims[-1] != 1:
+        return "the input's innermost stride is not 1"
     return None
 
 

@@ -69,3 +69,14 @@ BOLT_INLINE void for_pieces(Walk<R, N>& walk, int64_t inner, int64_t part, int64
     }
   }
 }
+
+// Calls row() for every row of this share, with `walk` at it.
+template <int R, int N, class F>
+BOLT_INLINE void for_rows(Walk<R, N>& walk, int64_t part, int64_t parts, F row) {
+  const Share share(walk.count(), part, parts);
+  walk.seek(share.first);
+  for (int64_t i = share.first; i < share.last; i++) {
+    row();
+    walk.next();
+  }
+}

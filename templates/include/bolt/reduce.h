@@ -1,0 +1,66 @@
+// Reductions over two strided axes at once.
+#pragma once
+#include "bolt/horizontal.h"
+
+// What is done to each element before it is joined.
+struct AsIs {
+  BOLT_INLINE vf map(vf x) { return x; }
+};
+struct Square {
+  BOLT_INLINE vf map(vf x) { return x * x; }
+};
+struct Magnitude {
+  BOLT_INLINE vf map(vf x) { return vabs(x); }
+};
+
+// Two axes of input, in elements.
+struct Window {
+  int64_t r0, step0, r1, step1;
+};
+
+// U neighbouring vectors, each joined over the window; the last lanes beyond n of a partial vector (U = 1) are
+// not read. Partial results of 128 rows keep long sums accurate.
+template <class Op, class Map, int U>
+BOLT_INLINE void reduce_columns(vf* total, const float* x, const Window& w, int64_t n) {
+  for (int u = 0; u < U; u++) total[u] = vset(Op::start);
+  for (int64_t i0 = 0; i0 < w.r0; i0++) {
+    for (int64_t start = 0; start < w.r1; start += 128) {
+      const int64_t end = start + 128 < w.r1 ? start + 128 : w.r1;
+      vf block[U];
+      for (int u = 0; u < U; u++) block[u] = vset(Op::start);
+      for (int64_t i1 = start; i1 < end; i1++) {
+        const float* const row = x + i0 * w.step0 + i1 * w.step1;
+        for (int u = 0; u < U; u++) block[u] = Op::join(block[u], Map::map(vload_upto(row + u * VL, n)));
+      }
+      for (int u = 0; u < U; u++) total[u] = Op::join(total[u], block[u]);
+    }
+  }
+}
+
+// One element of the output; r1 is contiguous.
+template <class Op, class Map>
+BOLT_INLINE float reduce_row(const float* x, const Window& w) {
+  vf total = vset(Op::start);
+  for (int64_t i0 = 0; i0 < w.r0; i0++) {
+    const float* const row = x + i0 * w.step0;
+    const float part = vreduce<Op>(w.r1, [&](int64_t i, int64_t n) { return Map::map(vload_upto(row + i, n)); });
+    total = Op::join(total, vset(part));
+  }
+  return total[0];
+}
+
+// One element of the output, any strides.
+template <class Op, class Map>
+BOLT_INLINE float reduce_strided(const float* x, const Window& w) {
+  vf total = vset(Op::start);
+  for (int64_t i0 = 0; i0 < w.r0; i0++) {
+    const float* const row = x + i0 * w.step0;
+    const float part = vreduce<Op>(w.r1, [&](int64_t i, int64_t n) {
+      vf values = {};
+      for (int64_t j = 0; j < n; j++) values[j] = row[(i + j) * w.step1];
+      return Map::map(values);
+    });
+    total = Op::join(total, vset(part));
+  }
+  return total[0];
+}
