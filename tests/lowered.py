@@ -12,6 +12,7 @@ from bolt.graph.load import load
 from bolt.graph.pipeline import optimize
 from bolt.graph.samples import sample
 from bolt.graph.shapes import infer
+from bolt.module.plan import plan
 
 
 def covered(model: onnx.ModelProto, **sizes: int) -> Cover:
@@ -35,7 +36,11 @@ def check(model: onnx.ModelProto, *, seed: int = 0, **sizes: int) -> Cover:
     values = onnx_models.feeds(model, seed=seed, **sizes)
     expected = onnx_models.run(model, values)
     for program in found.programs:
-        outputs = program_interpreter.run(program, [values[v.name] for v in program.inputs])
+        inputs = [values[v.name] for v in program.inputs]
+        outputs = program_interpreter.run(program, inputs)
+        shared = program_interpreter.run(program, inputs, plan(program, sizes))
+        for one, other in zip(outputs, shared, strict=True):
+            np.testing.assert_array_equal(one, other, "sharing memory between temporaries changes the result")
         values |= {v.name: o for v, o in zip(program.outputs, outputs, strict=True)}
     for name, want in expected.items():
         got = values[name]

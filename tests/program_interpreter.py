@@ -8,14 +8,26 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from bolt import dims as D
+from bolt.module.plan import Plan
 from bolt.program import IntsStep, Program, Step, View
 
 
 class Memory:
-    """The buffers of one run; temporaries start as NaN so that reading one before writing it shows."""
+    """The buffers of one run; temporaries start as NaN so that reading one before writing it shows.
 
-    def __init__(self, program: Program, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -> None:
+    With a plan, temporaries of one slot share memory as they do in the module.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        inputs: Sequence[np.ndarray],
+        sizes: Mapping[str, int],
+        plan: Plan | None = None,
+    ) -> None:
         self.sizes = sizes
+        self.plan = plan
+        self.slots: dict[int, np.ndarray] = {}
         self.program = program
         self.arrays: dict[str, np.ndarray] = {
             f"input{i}": np.ascontiguousarray(a).reshape(-1) for i, a in enumerate(inputs)
@@ -30,9 +42,19 @@ class Memory:
         name = view.buffer.name
         if name not in self.arrays:
             kind = view.dtype.np
+            if self.plan is not None and view.buffer.kind == "temp":
+                count = self.value(view.buffer.elements)
+                return self._slot(self.plan.slot_of[name])[: count * kind.itemsize].view(kind)
             fill = np.nan if kind.kind == "f" else 77
             self.arrays[name] = np.full(self.value(view.buffer.elements), fill, kind)
         return self.arrays[name]
+
+    def _slot(self, number: int) -> np.ndarray:
+        if number not in self.slots:
+            assert self.plan is not None
+            size = max(self.value(s) for s in self.plan.slots[number])
+            self.slots[number] = np.full(-(-size // 8), np.nan).view(np.uint8)
+        return self.slots[number]
 
     def window(self, view: View, halo: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
         """The view's elements, widened by `halo`, as an array that shares the buffer's memory."""
@@ -47,7 +69,7 @@ class Memory:
         return as_strided(flat[start:], dims, [s * item for s in strides])
 
 
-def run(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def run(program: Program, inputs: Sequence[np.ndarray], plan: Plan | None = None) -> list[np.ndarray]:
     """The program's outputs."""
     sizes: dict[str, int] = {}
     for value, array in zip(program.inputs, inputs, strict=True):
@@ -56,7 +78,7 @@ def run(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
                 assert sizes.setdefault(d.name, size) == size
     for a, b in program.assumptions:
         assert D.evaluate(a, sizes) == D.evaluate(b, sizes)
-    memory = Memory(program, inputs, sizes)
+    memory = Memory(program, inputs, sizes, plan)
     for step in program.steps:
         if isinstance(step, IntsStep):
             memory.window(step.view)[...] = np.reshape(
