@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -98,7 +99,7 @@ def _is_small(node: ir.Node, shapes: Shapes, input_bytes: int) -> bool:
         extents, dtype = shapes.dims(value), shapes.onnx_dtype(value)
         if extents is None or dtype is None or not dims.is_static(*extents):
             return False
-        total += int(np.prod([int(d) for d in extents])) * int(np.ceil(dtype.itemsize))
+        total += math.prod(int(d) for d in extents) * int(np.ceil(dtype.itemsize))
     return total <= max(_FREE_BYTES, input_bytes)
 
 

@@ -48,7 +48,9 @@ def _fold(node: ir.Node, shapes: Shapes) -> bool:
             continue
         affine = _affine(node, anchor, content, shapes)
         if affine is not None:
-            replace(node, absorb(anchor, affine))
+            folded = absorb(anchor, affine)
+            shapes.alias(folded, node.outputs[0])
+            replace(node, folded)
             return True
     return False
 

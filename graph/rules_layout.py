@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def _fill(site: Site, extents: tuple[Dim, ...], out: list[Dim]) -> list[Dim]:
 def _reshaped(site: Site, out: list[Dim]) -> np.ndarray | None:
     content = site.try_content(0)
     known = _known(tuple(out))
-    if content is None or known is None or (int(np.prod(known)) != content.size and -1 not in known):
+    if content is None or known is None or (math.prod(known) != content.size and -1 not in known):
         return None
     return content.reshape(known)
 
@@ -208,7 +209,7 @@ def expand(site: Site) -> list[Fact]:
     out = site.broadcast(site.dims(), list(site.content(1).reshape(-1)))
     content, known = site.try_content(0), _known(out)
     wide = None
-    if content is not None and known is not None and int(np.prod(known)) <= CONTENT_LIMIT:
+    if content is not None and known is not None and math.prod(known) <= CONTENT_LIMIT:
         wide = np.broadcast_to(content, known)
     return [Fact(out, site.dtype(), wide)]
 
@@ -220,7 +221,7 @@ def tile(site: Site) -> list[Fact]:
     if (
         content is not None
         and dims.is_static(*repeats, *out)
-        and int(np.prod([int(d) for d in out])) <= CONTENT_LIMIT
+        and math.prod(int(d) for d in out) <= CONTENT_LIMIT
     ):
         known = np.tile(content, [int(r) for r in repeats])
     return [Fact(out, site.dtype(), known)]
@@ -265,9 +266,9 @@ def constant_of_shape(site: Site) -> list[Fact]:
     value = site.attr("value")
     dtype = ir.DataType.FLOAT if value is None else value.dtype
     known, content = _known(extents), None
-    if known is not None and int(np.prod(known)) <= CONTENT_LIMIT:
+    if known is not None and math.prod(known) <= CONTENT_LIMIT:
         number = content_of(np.zeros(1, np.float32) if value is None else value.numpy().reshape(-1)[:1])
-        content = None if number is None else objects([number[0]] * int(np.prod(known)), known)
+        content = None if number is None else objects([number[0]] * math.prod(known), known)
     return [Fact(extents, dtype, content)]
 
 

@@ -9,6 +9,7 @@ is static, and is otherwise unknown. Two things are left for whoever compiles a 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from bolt import dims, types
 from bolt.dims import Dim
 from bolt.graph import attributes, rules_layout, rules_pointwise, rules_reduce, rules_spatial
 from bolt.graph.fallback import fallback
-from bolt.graph.site import Fact, Site, Unknown, content_of
+from bolt.graph.site import CONTENT_LIMIT, Fact, Site, Unknown, content_of
 
 RULES = {**rules_pointwise.RULES, **rules_layout.RULES, **rules_reduce.RULES, **rules_spatial.RULES}
 """op type -> rule; one row for every operator whose shape bolt computes."""
@@ -80,6 +81,10 @@ class Shapes:
         """Records what is known about a value."""
         self._facts[value] = fact
 
+    def alias(self, new: ir.Value, old: ir.Value) -> None:
+        """States that `new` has the type, extents and content of `old`, which it will replace."""
+        self._facts[new] = self._fact(old)
+
     def _fact(self, value: ir.Value) -> Fact:
         found = self._facts.get(value)
         if found is None:
@@ -107,7 +112,7 @@ def _constant_fact(value: ir.Value) -> Fact:
     if not value.is_initializer() or value.const_value is None:
         return Fact()
     extents = tuple(int(d) for d in value.const_value.shape)
-    array = attributes.constant(value) if np.prod(extents) <= 128 else None
+    array = attributes.constant(value) if math.prod(extents) <= CONTENT_LIMIT else None
     return Fact(extents, value.const_value.dtype, content_of(array))
 
 
