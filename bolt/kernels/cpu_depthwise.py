@@ -24,10 +24,12 @@ class DepthwiseConfig:
 
     Attributes:
         mr: most pixels of a register tile.
+        chunk: vectors of channels that go over the image together.
         reuse: the input values under a row of taps are loaded once; else once per tap.
     """
 
     mr: int
+    chunk: int
     reuse: bool
 
 
@@ -41,6 +43,15 @@ def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
 def _values(spec: ConvSpec, mr: int) -> int:
     """Input vectors under a row of taps of a tile."""
     return (mr - 1) * spec.stride[1] + (spec.kernel[1] - 1) * spec.dilation[1] + 1
+
+
+def _chunks(spec: ConvSpec, target: Target) -> list[int]:
+    """All channels at once, and as many as keep the input rows under the taps in half of L1."""
+    channels, r, s = _sizes(spec)
+    vectors = -(-channels // target.vector_lanes)
+    columns = (spec.out.dims[2] or ASSUMED_COLUMNS) * spec.stride[1] + s
+    fit = target.l1_bytes // 2 // (4 * target.vector_lanes * columns * r)
+    return sorted({vectors, min(vectors, max(1, fit))})
 
 
 class CpuDepthwise:
@@ -62,10 +73,11 @@ class CpuDepthwise:
         found: dict[DepthwiseConfig, None] = {}
         for most in range(1, 15):
             mr = most if columns is None else -(-columns // -(-columns // most))
-            if _values(spec, mr) + mr + 2 <= target.vector_registers:
-                found[DepthwiseConfig(mr=mr, reuse=True)] = None
-            if mr + 3 <= target.vector_registers:
-                found[DepthwiseConfig(mr=mr, reuse=False)] = None
+            for chunk in _chunks(spec, target):
+                if _values(spec, mr) + mr + 2 <= target.vector_registers:
+                    found[DepthwiseConfig(mr=mr, chunk=chunk, reuse=True)] = None
+                if mr + 3 <= target.vector_registers:
+                    found[DepthwiseConfig(mr=mr, chunk=chunk, reuse=False)] = None
         return sorted(found, key=lambda c: self.estimate(spec, c, target))
 
     def estimate(self, spec: Spec, config: DepthwiseConfig, target: Target) -> float:
@@ -81,7 +93,9 @@ class CpuDepthwise:
         vectors = -(-channels // target.vector_lanes)
         tiles = n * p * -(-columns // config.mr)
         traffic = 4 * channels * n * p * columns * (1 + spec.stride[0] * spec.stride[1]) / L2_BYTES_PER_CYCLE
-        return float(max(tiles * (vectors * tile + 20), traffic))
+        # Single vectors of pixels that are not whole cache lines: each line is fetched twice.
+        split = 1.1 if config.chunk < vectors and channels % target.vector_lanes else 1.0
+        return float(max(tiles * (vectors * tile + 20) * split, traffic))
 
     def render(self, spec: Spec, config: DepthwiseConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
@@ -101,6 +115,7 @@ class CpuDepthwise:
             "pixel": x[2],
             "reuse": config.reuse,
             "mr": config.mr,
+            "chunk": config.chunk,
             "sizes": balanced(number(q), config.mr),
             "extents": (n, p, q),
             "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),

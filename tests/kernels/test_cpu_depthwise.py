@@ -41,9 +41,9 @@ def test_run_time_extents(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
-def test_every_config(target: Target) -> None:
+def test_configs(target: Target) -> None:
     spec = Conv(h=3, w=13, c=20, k=20, groups=20, kernel=(3, 3), pad=(1, 1)).spec()
-    for config in CPU_DEPTHWISE.configs(spec, target):
+    for config in CPU_DEPTHWISE.configs(spec, target)[::4]:
         check(CPU_DEPTHWISE, spec, target=target, config=config, exact=False)
 
 
