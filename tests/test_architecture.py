@@ -25,7 +25,7 @@ LAYERS = (
     ("module",),
     ("search",),
     ("ep",),
-    ("driver", "storage"),
+    ("source", "compiled", "driver", "storage"),
     ("doctor", "inputs", "runs"),
     ("display",),
     ("cli", "demo", "bench", "__main__"),
