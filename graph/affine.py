@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from bolt.graph.attributes import attr, constant, operand
 from bolt.graph.rewrite import add_constant, fresh_name
+
+Array = npt.NDArray[np.float64]
 
 ANCHORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -17,8 +20,8 @@ ANCHORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 class Affine:
     """y = x * scale + shift along the output channel; float64, one element per channel."""
 
-    scale: np.ndarray
-    shift: np.ndarray
+    scale: Array
+    shift: Array
 
 
 def channels(anchor: ir.Node) -> int | None:
@@ -26,13 +29,11 @@ def channels(anchor: ir.Node) -> int | None:
     weights, bias = constant(operand(anchor, 1)), operand(anchor, 2)
     if weights is None or weights.dtype.kind != "f" or (bias is not None and constant(bias) is None):
         return None
-    if anchor.op_type == "MatMul":
-        return weights.shape[1] if weights.ndim == 2 else None
-    if anchor.op_type == "Gemm":
-        return weights.shape[0 if attr(anchor, "transB", 0) else 1]
-    if anchor.op_type == "ConvTranspose":
-        return weights.shape[1] * int(attr(anchor, "group", 1))
-    return weights.shape[0]
+    if weights.ndim < 2 or (anchor.op_type == "MatMul" and weights.ndim != 2):
+        return None
+    is_row_major = anchor.op_type == "Conv" or (anchor.op_type == "Gemm" and attr(anchor, "transB", 0))
+    groups = int(attr(anchor, "group", 1)) if anchor.op_type == "ConvTranspose" else 1
+    return int(weights.shape[0 if is_row_major else 1]) * groups
 
 
 def absorb(anchor: ir.Node, affine: Affine) -> ir.Value:
@@ -69,10 +70,10 @@ def absorb(anchor: ir.Node, affine: Affine) -> ir.Value:
 
 
 def _stem(anchor: ir.Node) -> str:
-    return anchor.name or anchor.outputs[0].name or anchor.op_type
+    return str(anchor.name or anchor.outputs[0].name or anchor.op_type)
 
 
-def _scaled(anchor: ir.Node, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _scaled(anchor: ir.Node, weights: Array, scale: Array) -> Array:
     """`weights` with every output channel multiplied by its scale."""
     if anchor.op_type == "ConvTranspose":
         groups, (inside, per_group, *taps) = int(attr(anchor, "group", 1)), weights.shape
@@ -83,7 +84,7 @@ def _scaled(anchor: ir.Node, weights: np.ndarray, scale: np.ndarray) -> np.ndarr
     return weights * scale.reshape(-1, *(1,) * (weights.ndim - 1)) if is_row_major else weights * scale
 
 
-def _shifted(anchor: ir.Node, affine: Affine) -> np.ndarray:
+def _shifted(anchor: ir.Node, affine: Affine) -> Array:
     """The new bias; keeps the extents of a Gemm's C that has rows."""
     old = constant(operand(anchor, 2))
     if old is None:

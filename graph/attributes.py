@@ -39,7 +39,7 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
         return None
     if not value.is_initializer() or value.dtype == ir.DataType.STRING:
         return None
-    return value.const_value.numpy()
+    return np.asarray(value.const_value.numpy())
 
 
 def scalar(value: ir.Value | None) -> float | None:

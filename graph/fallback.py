@@ -13,6 +13,16 @@ from bolt.graph.site import Fact
 if TYPE_CHECKING:
     from bolt.graph.shapes import Shapes
 
+_REFUSALS = (
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    onnx.defs.SchemaError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+)
+"""How ONNX says that it can't infer a node."""
+
 
 def fallback(node: ir.Node, shapes: Shapes, version: int) -> list[Fact]:
     """Facts from ONNX's shape inference of this one node, then from what the model states.
@@ -69,7 +79,7 @@ def _onnx_inference(
                 ir_version=onnx.IR_VERSION,
             )
         )
-    except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError, ValueError, KeyError):
+    except _REFUSALS:
         return {}
 
 

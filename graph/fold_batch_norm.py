@@ -37,8 +37,11 @@ def _affine(node: ir.Node) -> Affine | None:
     if is_training or is_read or any(p is None for p in parameters):
         return None
     scale, bias, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-    factor = scale / np.sqrt(variance + float(attr(node, "epsilon", 1e-5)))
-    return Affine(scale=factor, shift=bias - mean * factor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = scale / np.sqrt(variance + float(attr(node, "epsilon", 1e-5)))
+        shift = bias - mean * factor
+    is_finite = bool(np.isfinite(factor).all() and np.isfinite(shift).all())
+    return Affine(scale=factor, shift=shift) if is_finite else None
 
 
 def _absorbed(node: ir.Node, affine: Affine, shapes: Shapes) -> bool:

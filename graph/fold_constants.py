@@ -82,7 +82,7 @@ def _computed(node: ir.Node, shapes: Shapes, model: ir.Model) -> list[np.ndarray
         return None
     if not _is_small(node, shapes, sum(a.nbytes for a in feeds if a is not None)):
         return None
-    given = {v.name: a for v, a in zip(node.inputs, feeds, strict=True) if v is not None}
+    given = {v.name: a for v, a in zip(node.inputs, feeds, strict=True) if v is not None and a is not None}
     try:
         with np.errstate(all="ignore"):
             outputs = _evaluate(ir.to_proto(node), given, model.opset_imports[""])

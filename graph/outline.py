@@ -97,7 +97,7 @@ def _tensor(name: str, value: ir.Value) -> onnx.TensorProto:
 
 def _name(value: ir.Value) -> str:
     assert value.name, "every value that crosses a partition's border has a name"
-    return value.name
+    return str(value.name)
 
 
 def _value_info(value: ir.Value, shapes: Shapes) -> onnx.ValueInfoProto | None:

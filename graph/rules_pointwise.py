@@ -141,6 +141,9 @@ ARITHMETIC: dict[str, Callable[..., Any]] = {
 }
 """op type -> (is the type an integer? -> function of exact numbers)."""
 
+_EXACT_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Float types in which the sizes of tensors are exact."""
+
 
 def elementwise(function: Callable[..., Any], *contents: np.ndarray) -> np.ndarray | None:
     """`function` over broadcast object arrays; None when some element can't be told."""
@@ -156,13 +159,13 @@ def elementwise(function: Callable[..., Any], *contents: np.ndarray) -> np.ndarr
 
 def _arithmetic(site: Site) -> np.ndarray | None:
     row = ARITHMETIC.get(site.node.op_type)
-    contents = [site.try_content(i) for i in range(len(site.node.inputs))]
-    if row is None or not contents or any(c is None for c in contents):
+    contents = [c for i in range(len(site.node.inputs)) if (c := site.try_content(i)) is not None]
+    if row is None or not contents or len(contents) < len(site.node.inputs):
         return None
     function = row(site.dtype() in INTEGERS)
-    result = contents[0]
     if len(contents) == 1:
-        return elementwise(function, result)
+        return elementwise(function, contents[0])
+    result: np.ndarray | None = contents[0]
     for other in contents[1:]:
         result = elementwise(function, result, other) if result is not None else None
     return result
@@ -201,6 +204,8 @@ def cast(site: Site) -> list[Fact]:
     content = site.try_content(0)
     if content is not None and to in INTEGERS and to != ir.DataType.BOOL:
         content = elementwise(_to_int, content)
+    elif content is not None and to not in _EXACT_FLOATS and to != ir.DataType.BOOL:
+        content = None
     elif content is not None and to == ir.DataType.BOOL:
         content = elementwise(_compare(1, 0, 1), content, objects([0], ()))
     return [Fact(site.dims(), to, content)]
@@ -212,9 +217,8 @@ def cast_like(site: Site) -> list[Fact]:
 
 def where(site: Site) -> list[Fact]:
     contents = [site.try_content(i) for i in range(3)]
-    content = None
-    if all(c is not None for c in contents):
-        content = elementwise(lambda c, a, b: a if c else b, *(c for c in contents if c is not None))
+    known = [c for c in contents if c is not None]
+    content = elementwise(lambda c, a, b: a if c else b, *known) if len(known) == 3 else None
     return [Fact(site.broadcast(*(site.dims(i) for i in range(3))), site.dtype(1), content)]
 
 

@@ -123,8 +123,8 @@ def attention(site: Site) -> list[Fact]:
         heads, kv_heads = int(site.attr("q_num_heads")), int(site.attr("kv_num_heads"))
         value_width = bounds.floordiv(v[2], kv_heads)
         out: tuple[Dim, ...] = (q[0], q[1], dims.mul(heads, value_width))
-        key = (q[0], kv_heads, k[1], bounds.floordiv(k[2], kv_heads))
-        value = (q[0], kv_heads, v[1], value_width)
+        key: tuple[Dim, ...] = (q[0], kv_heads, k[1], bounds.floordiv(k[2], kv_heads))
+        value: tuple[Dim, ...] = (q[0], kv_heads, v[1], value_width)
     else:
         out, key, value = (q[0], q[1], q[2], v[3]), k, v
     if site.has(4):

@@ -27,6 +27,9 @@ from bolt.graph.site import CONTENT_LIMIT, Fact, Site, Unknown, content_of
 RULES = {**rules_pointwise.RULES, **rules_layout.RULES, **rules_reduce.RULES, **rules_spatial.RULES}
 """op type -> rule; one row for every operator whose shape bolt computes."""
 
+_LARGEST = 1 << 48
+"""No extent of a tensor that fits in memory reaches this."""
+
 _PLACEHOLDERS = frozenset({"", "?", "*", "-1", "none", "unk", "unknown", "dynamic"})
 """Spellings of "no name" that exporters write into dim_param."""
 
@@ -78,8 +81,8 @@ class Shapes:
         return dims.symbol(self._unique(identifier(hint)))
 
     def put(self, value: ir.Value, fact: Fact) -> None:
-        """Records what is known about a value."""
-        self._facts[value] = fact
+        """Records what is known about a value; extents and contents no tensor can have are dropped."""
+        self._facts[value] = _possible(fact)
 
     def alias(self, new: ir.Value, old: ir.Value) -> None:
         """States that `new` has the type, extents and content of `old`, which it will replace."""
@@ -99,6 +102,17 @@ class Shapes:
             candidate = f"{name}_{count}"
         self._names.add(candidate)
         return candidate
+
+
+def _possible(fact: Fact) -> Fact:
+    if fact.dims is not None and not all(0 <= d < _LARGEST for d in fact.dims if isinstance(d, int)):
+        fact = fact._replace(dims=None, content=None)
+    is_integer = fact.dtype in rules_pointwise.INTEGERS and fact.dtype != ir.DataType.BOOL
+    if fact.content is not None and fact.dtype is not None and is_integer:
+        limits = np.iinfo(fact.dtype.numpy())
+        if not all(limits.min <= v <= limits.max for v in fact.content.reshape(-1) if isinstance(v, int)):
+            fact = fact._replace(content=None)
+    return fact
 
 
 def identifier(text: str) -> str:
@@ -161,9 +175,8 @@ def _bind_inputs(inputs: Sequence[ir.Value], shapes: Shapes) -> None:
     }
     named: dict[str, Dim] = {}
     for value in inputs:
-        extents = None if value.shape is None else []
+        extents: list[Dim] = []
         for axis, d in enumerate(value.shape or ()):
-            assert extents is not None
             if isinstance(d, int) and d >= 0:
                 extents.append(d)
             elif isinstance(d, int) or d.value is None or d.value in unreliable:
@@ -172,7 +185,7 @@ def _bind_inputs(inputs: Sequence[ir.Value], shapes: Shapes) -> None:
                 if d.value not in named:
                     named[d.value] = shapes.fresh(d.value)
                 extents.append(named[d.value])
-        shapes.put(value, Fact(None if extents is None else tuple(extents), value.dtype))
+        shapes.put(value, Fact(None if value.shape is None else tuple(extents), value.dtype))
 
 
 def rebase(

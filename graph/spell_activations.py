@@ -117,7 +117,7 @@ def _is_tanh_argument(u: ir.Value, x: ir.Value) -> bool:
 
 def _is_power(term: Product, x: ir.Value, exponent: int) -> bool:
     """term = 0.044715 * x ** exponent; a cube may hide a shared square."""
-    values = []
+    values: list[ir.Value] = []
     for v in term.values:
         inner = product(v)
         values += inner.values if v is not x and near(inner.number, 1.0) else [v]
