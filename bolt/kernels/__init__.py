@@ -12,6 +12,7 @@ from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.cpu_pool import CpuPool
 from bolt.kernels.cpu_reduce import CpuReduce
+from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.family import Family
 
@@ -21,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     CpuFill(),
     CpuSoftmax(),
     CpuReduce(),
+    CpuResize(),
     CpuPool(),
     CpuNorm(),
     CpuGather(),

@@ -50,3 +50,11 @@ template <class T>
 BOLT_INLINE void vstore_as(T* p, vf x) {
   vstore_as_n(p, x, VL);
 }
+
+// Whether a vector is the partial last one of a row, as a type.
+struct Whole {
+  static constexpr bool value = false;
+};
+struct Partial {
+  static constexpr bool value = true;
+};
