@@ -21,8 +21,8 @@ from bolt.report import Event
 from bolt.storage import Part
 
 _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
-_SHOWN_REASONS = 15
-_SEARCH_STAGES = ("supports", "candidates", "measure", "choose")
+_ORDINARY = ("supports", "candidates", "choose")
+"""Stages whose rejections are what a search is about; kernels that failed (`measure`) are always shown."""
 _FILE_WIDTH = 140
 
 
@@ -89,21 +89,20 @@ def explain(report: Mapping[str, Any], *, every: bool) -> None:
         console.print(f"[bold]{name}[/]: {value}", highlight=False)
     for partition in report.get("partitions", ()):
         console.print(_kernel_table(partition))
-    lines = _reason_lines(report.get("rejections", ()))
-    shown = lines if every else lines[:_SHOWN_REASONS]
-    for line in shown:
+    rejections = report.get("rejections", ())
+    shown = [r for r in rejections if every or r["stage"] not in _ORDINARY]
+    for line in _reason_lines(shown):
         console.print(line, markup=False, highlight=False)
-    if len(shown) < len(lines):
-        console.print(f"{len(lines) - len(shown)} more reasons; --all shows them")
+    if len(shown) < len(rejections):
+        console.print(f"{len(rejections) - len(shown)} kernels that lost are not listed; --all shows them")
 
 
 def _reason_lines(rejections: Sequence[Mapping[str, str]]) -> list[str]:
-    """A line per reason, what concerns the model's nodes first, equal reasons together."""
+    """A line per reason; equal reasons together."""
     same: dict[tuple[str, str], list[str]] = {}
     for r in rejections:
         same.setdefault((r["stage"], r["reason"]), []).append(r["subject"])
-    rows = sorted(same.items(), key=lambda row: (row[0][0] in _SEARCH_STAGES, row[0]))
-    return [f"{stage:<10} {_subjects(subjects)}: {reason}" for (stage, reason), subjects in rows]
+    return [f"{stage:<10} {_subjects(subjects)}: {reason}" for (stage, reason), subjects in same.items()]
 
 
 def _subjects(subjects: Sequence[str]) -> str:

@@ -1,0 +1,60 @@
+"""What the command line prints."""
+
+from bolt import display
+from bolt.report import Event, Kernel, Partition, Rejection, Report
+
+CONV = Kernel(
+    name="k2", op="conv", shape="conv 1x8", family="cpu_conv", config={"mr": 6}, uses=4, median_us=1.5
+)
+REPORT = Report(
+    model="m",
+    nodes=5,
+    partitions=(
+        Partition(
+            name="bolt_0",
+            nodes=("a", "b", "c"),
+            kernels=(
+                Kernel(name="k1", op="copy", shape="copy 8", family="cpu_copy", config={}, median_us=2.0),
+                CONV,
+                Kernel(name="k3", op="fill", shape="fill 8", family="cpu_fill", config=None),
+            ),
+        ),
+    ),
+    rejections=(
+        Rejection(stage="partition", subject="loop", reason="Loop has no kernel"),
+        Rejection(stage="partition", subject="loop2", reason="Loop has no kernel"),
+        Rejection(stage="choose", subject="k9", reason="9.0 us"),
+        Rejection(stage="measure", subject="k8", reason="crash: SIGSEGV"),
+    ),
+    bolt_ms=2.0,
+    ort_ms=3.0,
+    notes={"threads": 2},
+).to_dict()  # fmt: skip
+
+
+def test_summary():
+    text = display.summary("x.bolt", REPORT)
+    assert "bolt runs 3 of 5 nodes in 1 partitions" in text
+    assert "1.50x" in text
+    assert "left to ONNX Runtime" in display.summary("x.bolt", {**REPORT, "partitions": ()})
+
+
+def test_explain_lists_kernels_by_time_and_reasons_together(capsys):
+    display.explain(REPORT, every=False)
+    out = capsys.readouterr().out
+    assert out.index("conv 1x8") < out.index("copy 8") < out.index("fill 8")
+    assert "mr=6" in out
+    assert "partition  loop and 1 more: Loop has no kernel" in out
+    assert "measure    k8: crash: SIGSEGV" in out
+    assert "9.0 us" not in out
+    assert "1 kernels that lost are not listed" in out
+    display.explain(REPORT, every=True)
+    assert "9.0 us" in capsys.readouterr().out
+
+
+def test_progress_without_a_terminal_is_a_line_per_stage(capsys):
+    with display.ProgressDisplay() as progress:
+        for done in range(3):
+            progress(Event(stage="build", done=done, total=3, detail="kernels"))
+        progress(Event(stage="verify"))
+    assert capsys.readouterr().err.splitlines() == ["build kernels", "verify"]
