@@ -190,9 +190,20 @@ def like_first(site: Site) -> list[Fact]:
     return [Fact(site.dims(), site.dtype(), _arithmetic(site) if len(site.node.inputs) == 1 else None)]
 
 
-def first_output_like_first(site: Site) -> list[Fact]:
-    """Like `like_first`, for operators with further (statistics, mask) outputs."""
-    return [Fact(site.dims(), site.dtype())]
+def batch_norm(site: Site) -> list[Fact]:
+    """In training mode also the running (and, in old opsets, saved) statistics."""
+    channels = site.dims()[1:2]
+    return [Fact(site.dims(), site.dtype()), *[Fact(channels, site.dtype(3))] * (len(site.node.outputs) - 1)]
+
+
+def layer_norm(site: Site) -> list[Fact]:
+    """Mean and inverse deviation have 1 for each normalized axis."""
+    extents = site.dims()
+    axis = site.axis(default=-1)
+    statistics = Fact(
+        (*extents[:axis], *(1 for _ in extents[axis:])), ir.DataType(site.attr("stash_type", 1))
+    )
+    return [Fact(extents, site.dtype()), statistics, statistics]
 
 
 def dropout(site: Site) -> list[Fact]:
@@ -255,13 +266,13 @@ _LIKE_FIRST = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip 
     Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh
     InstanceNormalization GroupNormalization LpNormalization MeanVarianceNormalization RMSNormalization
     ThresholdedRelu ScatterElements ScatterND Scatter ReverseSequence Trilu RotaryEmbedding TensorScatter"""
-_FIRST_LIKE_FIRST = "BatchNormalization LayerNormalization"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME_TYPE.split(), same_type),
     **dict.fromkeys(_BOOLEAN.split(), boolean),
     **dict.fromkeys(_LIKE_FIRST.split(), like_first),
-    **dict.fromkeys(_FIRST_LIKE_FIRST.split(), first_output_like_first),
+    "BatchNormalization": batch_norm,
+    "LayerNormalization": layer_norm,
     "IsNaN": lambda site: [Fact(site.dims(), ir.DataType.BOOL)],
     "IsInf": lambda site: [Fact(site.dims(), ir.DataType.BOOL)],
     "PRelu": prelu,

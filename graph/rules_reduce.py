@@ -117,21 +117,34 @@ def recurrent(states: int) -> Rule:
 
 
 def attention(site: Site) -> list[Fact]:
-    """Opset 23 Attention: output of the query's layout, and the cache grown by the new keys."""
+    """Attention: output of the query's layout, the cache grown by the new keys, and the scores."""
     q, k, v = site.dims(0), site.dims(1), site.dims(2)
     if len(q) != 4:
-        heads, kv_heads = int(site.attr("q_num_heads")), int(site.attr("kv_num_heads"))
+        heads: Dim = int(site.attr("q_num_heads"))
+        kv_heads = int(site.attr("kv_num_heads"))
         value_width = bounds.floordiv(v[2], kv_heads)
         out: tuple[Dim, ...] = (q[0], q[1], dims.mul(heads, value_width))
         key: tuple[Dim, ...] = (q[0], kv_heads, k[1], bounds.floordiv(k[2], kv_heads))
         value: tuple[Dim, ...] = (q[0], kv_heads, v[1], value_width)
     else:
-        out, key, value = (q[0], q[1], q[2], v[3]), k, v
+        heads, out, key, value = q[1], (q[0], q[1], q[2], v[3]), k, v
     if site.has(4):
         past = site.dims(4)[2]
         key = (*key[:2], dims.add(past, key[2]), key[3])
         value = (*value[:2], dims.add(past, value[2]), value[3])
-    return [Fact(out, site.dtype()), Fact(key, site.dtype(1)), Fact(value, site.dtype(2))]
+    scores = (q[0], heads, q[-2], key[2])
+    kinds = (0, 1, 2, 0)
+    return [Fact(d, site.dtype(i)) for d, i in zip((out, key, value, scores), kinds, strict=True)]
+
+
+def stft(site: Site) -> list[Fact]:
+    """Frames of a signal (batch, samples, 1 or 2); one-sided unless told otherwise."""
+    signal = site.dims()
+    step = site.ints(1, None)[0]
+    length = site.dims(2)[0] if site.has(2) else site.ints(3, None)[0]
+    frames = dims.add(bounds.floordiv(dims.sub(signal[1], length), step), 1)
+    bins = dims.add(bounds.floordiv(length, 2), 1) if site.attr("onesided", 1) else length
+    return [Fact((signal[0], frames, bins, 2), site.dtype())]
 
 
 _PLAIN_REDUCTIONS = "ReduceMean ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare"
@@ -154,4 +167,5 @@ RULES: dict[str, Rule] = {
     "GRU": recurrent(1),
     "LSTM": recurrent(2),
     "Attention": attention,
+    "STFT": stft,
 }

@@ -155,7 +155,7 @@ def _infer_node(node: ir.Node, shapes: Shapes, version: int) -> Sequence[Fact]:
             if site.assumed:
                 shapes.assumptions[node] = tuple(site.assumed)
             return facts
-        except (Unknown, ValueError, TypeError, IndexError, KeyError):
+        except (Unknown, ArithmeticError, ValueError, TypeError, IndexError, KeyError):
             # An attribute or input of a form the rule does not know: the fallback decides.
             pass
     return fallback(node, shapes, version)
