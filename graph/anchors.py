@@ -32,6 +32,16 @@ def need(node: ir.Node, condition: bool, reason: str) -> None:
         raise CannotLower(node, reason)
 
 
+def is_used(value: ir.Value) -> bool:
+    """Whether anything reads `value`, the model's caller included."""
+    return bool(list(value.uses())) or value.is_graph_output()
+
+
+def need_first_only(node: ir.Node) -> None:
+    """Raise `CannotLower` when anything but the first output is used."""
+    need(node, not any(is_used(o) for o in node.outputs[1:]), "only the first output has a kernel")
+
+
 def pair(values: Sequence[int]) -> tuple[int, int]:
     """(h, w) of a 1-D or 2-D attribute: 1-D means h = 1."""
     return (1, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
@@ -226,9 +236,7 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
 
 def pool(low: Lowering, node: ir.Node) -> Draft:
     kind = "max" if node.op_type == "MaxPool" else "avg"
-    need(
-        node, len(node.outputs) == 1 or not list(node.outputs[1].uses()), "indices of MaxPool have no kernel"
-    )
+    need_first_only(node)
     value = node.inputs[0]
     assert value is not None
     need(node, low.dtype(value) is F32, "only fp32 images have a kernel")
@@ -497,11 +505,7 @@ def layer_norm(low: Lowering, node: ir.Node) -> Draft:
     value = node.inputs[0]
     assert value is not None
     need(node, low.dtype(value) is F32, "only fp32 has a kernel")
-    need(
-        node,
-        all(not list(o.uses()) for o in node.outputs[1:]),
-        "mean and inverse deviation outputs have no kernel",
-    )
+    need_first_only(node)
     dims = low.dims(value)
     axis = attr(node, "axis", -1) % len(dims)
     rms = node.op_type == "RMSNormalization"

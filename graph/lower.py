@@ -370,7 +370,7 @@ class Lowering:
         """`view`, or a copy of it, with its axes in `order`, its last axis contiguous, and at least `halo`."""
         halo = halo or ((0, 0),) * len(view.dims)
         inner = inner_axis(order, view.dims)
-        contiguous = view.dims[inner] == 1 or view.strides[inner] == 1
+        contiguous = inner is None or view.strides[inner] == 1
         wide = all(h[0] >= w[0] and h[1] >= w[1] for h, w in zip(view.halo, halo, strict=True))
         if contiguous and wide:
             return view
@@ -444,7 +444,7 @@ class Lowering:
     def _extra(self, view: View, order: Order) -> View:
         """An epilogue input whose innermost stride is 0 or 1 in `order`."""
         inner = inner_axis(order, view.dims)
-        if view.dims[inner] == 1 or view.strides[inner] in (0, 1):
+        if inner is None or view.strides[inner] in (0, 1):
             return view
         return self._narrow_copy(view, order)
 
@@ -574,9 +574,9 @@ def _merge(view: View, axis: int) -> View:
     return replace(view, dims=dims, strides=(*view.strides[:axis], *view.strides[axis + 1 :]), halo=())
 
 
-def inner_axis(order: Order, dims: Sequence[Dim]) -> int:
-    """The axis neighbouring elements differ in: the last of `order` that is not 1."""
-    return next((a for a in reversed(order) if dims[a] != 1), order[-1])
+def inner_axis(order: Order, dims: Sequence[Dim]) -> int | None:
+    """The axis neighbouring elements differ in: the last of `order` that is not 1; None for one element."""
+    return next((a for a in reversed(order) if dims[a] != 1), None)
 
 
 def _same_memory_order(order: Order, dims: Sequence[Dim]) -> bool:

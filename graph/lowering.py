@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from bolt.epilogue import POINTWISE, supports_dtype
-from bolt.graph.anchors import ANCHORS, conv_pads
+from bolt.graph.anchors import ANCHORS, conv_pads, is_used
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
 from bolt.graph.layouts import Layouts
 from bolt.graph.lower import CannotLower, Lowering
@@ -39,7 +39,7 @@ def claim(node: ir.Node, shapes: Shapes) -> Rejection | None:
     if _is_known(node, shapes):
         return None
     for value in (*node.inputs, *node.outputs):
-        if value is None or (value in node.outputs[1:] and not list(value.uses())):
+        if value is None or (value in node.outputs[1:] and not is_used(value)):
             continue
         if shapes.dtype(value) is None:
             return no(f"the type of {value.name!r} has no kernel")

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bolt import dims as D
 from bolt.dims import Dim
-from bolt.graph.anchors import need
+from bolt.graph.anchors import need, need_first_only
 from bolt.graph.attributes import attr, ints, operand
 from bolt.graph.layouts import row_major
 from bolt.graph.lower import Lowering, collapse
@@ -25,6 +25,8 @@ def _first(node: ir.Node) -> ir.Value:
 
 
 def identity(low: Lowering, node: ir.Node) -> None:
+    need_first_only(node)
+    need(node, operand(node, 2) is None, "training mode has no kernel")
     low.settle(node.outputs[0], low.view(_first(node)))
 
 
