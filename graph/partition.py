@@ -165,23 +165,35 @@ def _union(root: list[int], a: int, b: int) -> None:
 
 def _merge(nodes: Sequence[ir.Node], groups: list[int | None]) -> None:
     """Joins neighbouring groups (in place) as long as every group stays convex."""
-    while True:
-        unit = [i if g is None else g for i, g in enumerate(groups)]
-        edges = _edges(nodes, unit)
-        after: dict[int, list[int]] = {}
-        for a, b in sorted(edges):
-            after.setdefault(a, []).append(b)
-        grouped = {g for g in groups if g is not None}
-        pair = next(
-            ((a, b) for a, b in sorted(edges) if {a, b} <= grouped and not _detour(after, a, b)), None
-        )
-        if pair is None:
-            return
-        low, high = sorted(pair)
-        groups[:] = [low if g == high else g for g in groups]
+    after: dict[int, set[int]] = {}
+    for a, b in _edges(nodes, [i if g is None else g for i, g in enumerate(groups)]):
+        after.setdefault(a, set()).add(b)
+    root = {g: g for g in groups if g is not None}
+    merged = True
+    while merged:
+        merged = False
+        for a in sorted(set(root.values())):
+            for b in sorted(after.get(a, ())):
+                if root.get(b) == b and b in after[a] and not _detour(after, a, b):
+                    _join(after, root, a, b)
+                    merged = True
+    groups[:] = [None if g is None else root[g] for g in groups]
 
 
-def _detour(after: dict[int, list[int]], start: int, end: int) -> bool:
+def _join(after: dict[int, set[int]], root: dict[int, int], a: int, b: int) -> None:
+    """Makes group `b` part of its predecessor `a`."""
+    after[a] = (after[a] | after.pop(b, set())) - {a, b}
+    for successors in after.values():
+        if b in successors:
+            successors.remove(b)
+            successors.add(a)
+    after[a].discard(a)
+    for group, owner in root.items():
+        if owner == b:
+            root[group] = a
+
+
+def _detour(after: dict[int, set[int]], start: int, end: int) -> bool:
     """Whether a path leads from `start` to `end` other than by the direct edge."""
     stack = [u for u in after.get(start, ()) if u != end]
     seen = set(stack)
