@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ _ADVICE = "install it with: pip install -U 'onnxruntime>=1.23'"
 _REGISTRATION = threading.Lock()
 _DEVICES: dict[str, tuple[Any, ...]] = {}
 """Devices of the libraries registered in this process, by the library's sha256."""
+_EQUIPPED: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Session options that have bolt's provider: ONNX Runtime takes each provider once."""
 
 
 def create(
@@ -48,7 +51,9 @@ def create(
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], **kw)
     # By devices, because 1.23 and 1.24 do not know the names of plugins in `providers=`. Without fallback,
     # which would hide the provider's error behind the CPU provider's, that can't run the model.
-    options.add_provider_for_devices(_devices(artifact), _ep_options(options) | (ep_options or {}))
+    if options not in _EQUIPPED:
+        options.add_provider_for_devices(_devices(artifact), _ep_options(options) | (ep_options or {}))
+        _EQUIPPED.add(options)
     return ort.InferenceSession(model, options, **({"enable_fallback": 0} | kw))
 
 

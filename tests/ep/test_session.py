@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -184,3 +186,73 @@ def test_partition_inside_a_subgraph(tmp_path: Path) -> None:
         session.run(None, {"x": x, "c": np.array(True)})[0], TOY.expected(x), rtol=1e-6
     )
     np.testing.assert_array_equal(session.run(None, {"x": x, "c": np.array(False)})[0], -x)
+
+
+def test_branches_that_run_at_the_same_time(tmp_path: Path) -> None:
+    """Parallel execution of a graph: two partitions of one run share the session's workspaces."""
+    value = helper.make_tensor_value_info
+    dims = ["N", toy.K]
+    nodes = [
+        package.context_node("p0", ["x"], ["a"]),
+        package.context_node("p1", ["x"], ["b"]),
+        helper.make_node("Sub", ["a", "b"], ["y"]),
+    ]
+    infos = [value(n, TensorProto.FLOAT, dims) for n in "ab"]
+    io = [value(n, TensorProto.FLOAT, dims) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", io[:1], io[1:], value_info=infos)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    artifact = toy.artifact(tmp_path / "b.bolt", TOY, toy.Toy(scale=3.0), graph=model)
+    options = onnxruntime.SessionOptions()
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    options.inter_op_num_threads = 2
+    session = artifact.session(threads=2, session_options=options)
+    for n in range(1, 60, 7):
+        x = rows(n, n)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], -x, rtol=1e-4, atol=1e-4)
+
+
+def test_options_used_for_two_sessions(artifact: Artifact) -> None:
+    options = onnxruntime.SessionOptions()
+    x = rows(2)
+    for _ in range(2):
+        session = artifact.session(session_options=options)
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], expected(x), rtol=1e-6, atol=1e-5)
+
+
+def test_outputs_bound_by_the_caller(artifact: Artifact) -> None:
+    session, x = artifact.session(), rows(4)
+    y = np.empty_like(x)
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", x)
+    binding.bind_output("y", "cpu", 0, np.float32, y.shape, y.ctypes.data)
+    session.run_with_iobinding(binding)
+    np.testing.assert_allclose(y, expected(x), rtol=1e-6, atol=1e-5)
+
+
+def test_registered_again_after_it_was_unregistered(artifact: Artifact) -> None:
+    """What a host does that does not know bolt's Python package; in a child, as registrations are global."""
+    code = """
+import sys, numpy as np, onnxruntime as ort
+for _ in range(3):
+    ort.register_execution_provider_library("any name", sys.argv[1])
+    devices = [d for d in ort.get_ep_devices() if d.ep_name == "BoltExecutionProvider"]
+    options = ort.SessionOptions()
+    options.add_provider_for_devices(devices, {})
+    session = ort.InferenceSession(sys.argv[2], options)
+    session.run(None, {"x": np.ones((5, 37), np.float32)})
+    del session, options, devices
+    ort.unregister_execution_provider_library("any name")
+print("done")
+"""
+    command = [sys.executable, "-c", code, str(artifact.library_path), str(artifact.model_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_compiled_model_is_not_compiled_again(artifact: Artifact, tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("ep.context_enable", "1")
+    options.add_session_config_entry("ep.context_file_path", str(tmp_path / "again.onnx"))
+    with pytest.raises(Exception, match="the model is compiled already"):
+        artifact.session(session_options=options)
