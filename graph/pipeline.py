@@ -7,6 +7,7 @@ import onnx_ir as ir
 from bolt.graph.dead_code import DeadCodeElimination
 from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
+from bolt.graph.fold_pad import PadFolding
 from bolt.graph.fold_scale import ScaleFolding
 from bolt.graph.identities import IdentityElimination
 from bolt.graph.merge_moves import MoveMerging
@@ -21,6 +22,7 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     ReshapeTargets(),
     BatchNormFolding(),
     ScaleFolding(),
+    PadFolding(),
     MoveMerging(),
 )
 """Passes whose results are plain ONNX of the model's own opset."""

@@ -11,6 +11,7 @@ from onnx_models import ModelBuilder, assert_same_results
 
 from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
+from bolt.graph.fold_pad import PadFolding
 from bolt.graph.fold_scale import ScaleFolding
 from bolt.graph.load import load
 from bolt.graph.rewrite import nodes_of
@@ -26,6 +27,7 @@ def after(
     modified = pass_(model).modified
     ops = [n.op_type for n in model.graph]
     assert modified == (ops != [n.op_type for n in load(proto).graph])
+    assert not pass_(model).modified
     assert_same_results(proto, ir.to_proto(model), tolerance=tolerance, **bindings)
     return ops
 
@@ -296,3 +298,62 @@ def test_folded_weights_are_rounded_once():
     np.testing.assert_array_equal(
         conv.inputs[1].const_value.numpy(), (constants["w"] * factor.reshape(-1, 1, 1, 1)).astype(np.float32)
     )
+
+
+def padded(around, *then, opset=17, value=None, before="Relu", **attributes):
+    """Pad of a 9 x 8 image, and one node that reads it."""
+    b = ModelBuilder(opset=opset)
+    x = b.add(before, b.input("x", ["N", 4, 9, 8]))
+    if opset < 11:
+        y = b.add("Pad", x, pads=around, value=value or 0.0)
+    else:
+        y = b.add("Pad", x, b.constant(around, I64), *([] if value is None else [b.constant(value, F)]))
+    y = b.add(then[0], y, *(b.weights(f"w{i}", s) for i, s in enumerate(then[1:])), **attributes)
+    return b.output(y, None).model()
+
+
+SPATIAL = [0, 0, 1, 2, 0, 0, 3, 0]
+KERNEL = (5, 4, 3, 3)
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+@pytest.mark.parametrize(
+    "attributes", [{}, {"pads": [1, 0, 2, 1]}, {"auto_pad": "VALID", "strides": [2, 2]}], ids=str
+)
+def test_padding_folds_into_the_conv(attributes, opset):
+    proto = padded(SPATIAL, "Conv", KERNEL, opset=opset, **attributes)
+    assert after(proto, PadFolding(), N=2) == ["Relu", "Conv"]
+
+
+def test_padding_folds_into_pools():
+    window = {"kernel_shape": [4, 3], "strides": [2, 2]}
+    for op_type in ("MaxPool", "AveragePool"):
+        assert after(padded(SPATIAL, op_type, **window), PadFolding(), N=2) == ["Relu", op_type]
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        padded([0, 1, 0, 0, 0, 0, 1, 1], "Conv", (5, 5, 3, 3)),
+        padded([0, 0, -1, 0, 0, 0, 1, 1], "Conv", KERNEL),
+        padded(SPATIAL, "MaxPool", kernel_shape=[3, 3]),
+        padded(SPATIAL, "Conv", KERNEL, value=0.5),
+        padded(SPATIAL, "Conv", KERNEL, auto_pad="SAME_UPPER"),
+        padded(SPATIAL, "MaxPool", kernel_shape=[4, 3], before="Neg"),
+        padded(SPATIAL, "MaxPool", kernel_shape=[4, 3], strides=[2, 2], ceil_mode=1),
+        padded(SPATIAL, "AveragePool", kernel_shape=[4, 3], pads=[1, 1, 1, 1]),
+    ],
+    ids=["channels", "crop", "small_window", "value", "same", "negative", "ceil", "uncounted"],
+)
+def test_padding_of_another_meaning_stays(proto):
+    assert "Pad" in after(proto, PadFolding(), N=2)
+
+
+def test_padding_that_something_else_reads_is_kept_for_it():
+    b = ModelBuilder()
+    y = b.add("Pad", b.input("x", ["N", 4, 9, 8]), b.constant(SPATIAL, I64))
+    proto = b.output(b.add("Conv", y, b.weights("w", KERNEL)), None).output(b.add("Neg", y), None).model()
+    model = load(proto)
+    assert PadFolding()(model).modified
+    assert [n.op_type for n in model.graph] == ["Pad", "Conv", "Neg"]
+    assert_same_results(proto, ir.to_proto(model), N=2)
