@@ -16,7 +16,7 @@ EPSILON = {"f32": 2.0**-24}
 ROUNDINGS = {"f32": 16.0}
 """Roundoffs an element may be off that do not grow with k: the epilogue's polynomials and one final store."""
 
-GROWTH = {"f32": 4.0}
+GROWTH = {"f32": 8.0}
 """Roundoffs per sqrt(k): errors of a sum of k products add like a random walk; the factor covers its tail
 and the larger constants of Winograd's transforms."""
 

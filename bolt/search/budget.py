@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bolt.ops.spec import Spec
 
-FIRST, LATER = 6, 8
+FIRST, LATER = 4, 8
 """Candidates in the first and in each later piece of a spec's work."""
 DECAY = 0.4
 """What later pieces are expected to gain relative to the one before: estimates put the good ones first."""

@@ -8,25 +8,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 import numpy as np
 
 _PAGE = 4096
-_SHARED = Path("/dev/shm")
 
 Place = tuple[int, int]
 """(offset, bytes) inside the file."""
 
 
 class MemoryFile:
-    """A temporary file, kept in memory where the system has a folder for that; equal blobs share a place."""
+    """A file in memory that ends with this process; equal blobs can share a place.
+
+    Attributes:
+        path: where the child opens it, as long as this process keeps it open.
+    """
 
     def __init__(self) -> None:
-        in_memory = _SHARED.is_dir() and os.access(_SHARED, os.W_OK)
-        self._file = tempfile.NamedTemporaryFile(prefix="bolt-", dir=_SHARED if in_memory else None)
+        self._file, self.path = _anonymous() if hasattr(os, "memfd_create") else _temporary()
         self._shared: dict[bytes, Place] = {}
-        self.path = Path(self._file.name)
 
     def put(self, array: np.ndarray) -> Place:
         """Appends the array's bytes on a page of their own."""
@@ -59,3 +60,14 @@ class MemoryFile:
             yield memory
         finally:
             memory._file.close()
+
+
+def _anonymous() -> tuple[IO[bytes], Path]:
+    """A file without a name: nothing is left behind, however this process ends."""
+    descriptor = os.memfd_create("bolt-operands")
+    return os.fdopen(descriptor, "w+b"), Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+
+def _temporary() -> tuple[IO[bytes], Path]:
+    file = tempfile.NamedTemporaryFile(prefix="bolt-")
+    return cast(IO[bytes], file), Path(file.name)

@@ -73,12 +73,31 @@ class Operands:
 
 
 def make(spec: Spec, *, seed: int = 0) -> Operands:
-    """Random data for a bound spec: normal values, weights scaled so that results stay near 1."""
+    """Random data for a bound spec: normal values, weights scaled so that results stay near 1.
+
+    Where such values leave an operation's domain (square root, logarithm, ...), all are positive.
+    """
+    made = _make(spec, seed, _normal)
+    return made if np.isfinite(made.reference).all() else _make(spec, seed, _positive)
+
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape, np.float32)
+
+
+def _positive(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.random(shape, np.float32) * 0.8 + 0.1
+
+
+def _make(spec: Spec, seed: int, draw: Draw) -> Operands:
     rng = np.random.default_rng(seed)
     halos, values = spec.halo(), {}
     sums = max(1, spec.flops() // (2 * max(1, math.prod(_dims(spec.out)))))
     for index, operand in enumerate(spec.operands[1:], start=1):
-        values[index] = _random(spec, index, operand, rng)
+        values[index] = _random(spec, operand, rng, draw)
         if index in spec.constants and index < spec.extra_base and operand.dtype.np.kind == "f":
             values[index] = (values[index] / math.sqrt(sums)).astype(operand.dtype.np)
     blocks = tuple(_block(operand, halos.get(index, ())) for index, operand in enumerate(spec.operands))
@@ -99,11 +118,11 @@ def constant_bytes(spec: Spec) -> int:
     )
 
 
-def _random(spec: Spec, index: int, operand: Operand, rng: np.random.Generator) -> np.ndarray:
+def _random(spec: Spec, operand: Operand, rng: np.random.Generator, draw: Draw) -> np.ndarray:
     shape = tuple(d if s else 1 for d, s in zip(_dims(operand), _strides(operand), strict=True))
     kind = operand.dtype.np.kind
     if kind == "f":
-        return rng.standard_normal(shape, np.float32).astype(operand.dtype.np)
+        return draw(rng, shape).astype(operand.dtype.np)
     if kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     bound = INDEX_BOUND[spec.op](spec) if spec.op in INDEX_BOUND else _INTEGERS

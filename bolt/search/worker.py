@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ BEHIND = 1.25
 SURE_ROUNDS = 5
 _MAX_COPIES = 256
 _LINE = 64
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
@@ -157,8 +159,15 @@ def serve(native: ctypes.CDLL, requests: TextIO, replies: TextIO) -> None:
         replies.flush()
 
 
+def _end_with_parent() -> None:
+    """Asks Linux to end this process, looping kernel and all, when its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Takes the reply pipe out of reach of whatever a kernel's library prints."""
+    _end_with_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     serve(open_library(Path(sys.argv[1])), sys.stdin, replies)

@@ -6,6 +6,7 @@ from search.toy_family import Config, ToyFamily, add_spec, gemm_spec
 from bolt.errors import CompileError, TargetError
 from bolt.options import Options
 from bolt.search import measure, tune
+from bolt.search.budget import FIRST
 from bolt.search.choose import Problem, select
 from bolt.search.records import Records
 from bolt.target import detect
@@ -131,7 +132,7 @@ def test_an_interrupt_keeps_what_was_measured(options, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         choose(options, *configs, progress=interrupt)
     with Records.below(tmp_path) as records:
-        assert records.count() == 6
+        assert records.count() == FIRST
 
 
 def test_equal_specs_are_one_choice(options):

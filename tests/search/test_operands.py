@@ -3,8 +3,9 @@
 import numpy as np
 from search.toy_family import add_spec
 
+from bolt.epilogue import Builder
 from bolt.ops.conv import ConvSpec
-from bolt.ops.pointwise import CopySpec, GatherSpec
+from bolt.ops.pointwise import CopySpec, GatherSpec, PointwiseSpec
 from bolt.ops.spec import Operand
 from bolt.search import operands
 from bolt.search.operands import GUARD
@@ -92,6 +93,17 @@ def test_indices_stay_inside_the_axis():
     )
     index = operands.make(spec).blocks[2].view
     assert index.min() >= 0 and index.max() == 6
+
+
+def test_values_stay_inside_the_domain_of_an_operation():
+    b = Builder()
+    root = PointwiseSpec(
+        operands=(Operand.dense(F32, (8, 8)), Operand.dense(F32, (8, 8))),
+        epilogue=b.finish(b.op("sqrt", b.input(0))),
+    )
+    made = operands.make(root)
+    assert np.isfinite(made.reference).all()
+    assert made.blocks[1].view.min() > 0
 
 
 def test_equal_seeds_give_equal_data():
