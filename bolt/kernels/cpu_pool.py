@@ -28,7 +28,7 @@ class Kind:
     last: str
 
 
-KINDS = {"max": Kind(op="MaxOp", last="acc"), "avg": Kind(op="SumOp", last="acc * scale")}
+KINDS = {"max": Kind(op="FastMaxOp", last="acc"), "avg": Kind(op="SumOp", last="acc * scale")}
 """How the poolings of `PoolSpec.kind` are computed."""
 
 
@@ -68,7 +68,8 @@ class CpuPool(PlainFamily):
                 "pad": spec.pad,
                 "source": source["strides"],
                 "channels": argument_names(spec)[0]["dims"][3],
-                **rowwise.context(spec, nest_of(spec, operands)[:-1], operands),
+                "width": argument_names(spec)[0]["dims"][2],
+                **rowwise.context(spec, nest_of(spec, operands)[:2], operands, along=("q", 2)),
             },
         )
 

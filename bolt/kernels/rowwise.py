@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bolt.codegen.simd import emit
+from bolt.kernels.family import argument_names
 from bolt.kernels.loops import Loop, collapse, nest_of, outer_of, walk
 from bolt.ops.spec import Operand, Spec
 from bolt.types import F32
@@ -68,6 +69,7 @@ def context(
     *,
     moves: Sequence[bool] | None = None,
     acc: str = "acc",
+    along: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """What `rowwise.jinja` and the templates around it need.
 
@@ -77,16 +79,18 @@ def context(
         operands: indices of the operands `loops` has strides for; the output first.
         moves: whether each of them advances along a row (default: its innermost stride is 1).
         acc: the C++ expression of the accumulator.
+        along: a C++ index variable and the output axis it runs over, when the walk leaves that axis out.
     """
     if moves is None:
         moves = [_advances(spec.operands[i]) for i in operands]
     inputs = [
-        _input(index, operands.index(index), spec.operands[index], moves=moves[operands.index(index)])
-        for index in extras_of(spec)
+        _input(spec.operands[i], i, start(spec, operands, i, along), moves=moves[operands.index(i)])
+        for i in extras_of(spec)
     ]
     statements, result = emit(spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"])
     return {
         "out": spec.out.dtype.cxx,
+        "out_start": start(spec, operands, 0, along),
         "inputs": inputs,
         "statements": statements,
         "result": result,
@@ -96,15 +100,21 @@ def context(
     }
 
 
+def start(spec: Spec, operands: Sequence[int], index: int, along: tuple[str, int] | None) -> str:
+    """C++ pointer to operand `index` at the walk's position."""
+    dtype = spec.operands[index].dtype.cxx
+    const = "const " if index else ""
+    pixel = f" + {along[0]} * {argument_names(spec)[index]['strides'][along[1]]}" if along else ""
+    return f"({const}{dtype}*)p[{index}] + walk.offset[{operands.index(index)}]{pixel}"
+
+
 def _advances(operand: Operand) -> bool:
     return operand.strides[-1] == 1 and operand.dims[-1] != 1
 
 
-def _input(index: int, position: int, operand: Operand, *, moves: bool) -> dict[str, Any]:
+def _input(operand: Operand, index: int, pointer: str, *, moves: bool) -> dict[str, Any]:
     """How the template declares, passes and loads one epilogue input."""
-    cxx = operand.dtype.cxx
-    pointer = f"(const {cxx}*)p[{index}] + walk.offset[{position}]"
     if moves:
-        load = f"load<TAIL>(x{index} + i, n)"
-        return {"index": index, "type": f"const {cxx}*", "start": pointer, "load": load}
+        cxx, load = f"const {operand.dtype.cxx}*", f"load<TAIL>(x{index} + i, n)"
+        return {"index": index, "type": cxx, "start": pointer, "load": load}
     return {"index": index, "type": "vf", "start": f"vset((float)*({pointer}))", "load": f"x{index}"}

@@ -19,20 +19,33 @@ struct Window {
 };
 
 // U neighbouring vectors, each joined over the window; the last lanes beyond n of a partial vector (U = 1) are
-// not read. Partial results of 128 rows keep long sums accurate.
+// not read. At least four independent chains hide the latency of `join`; blocks of 128 rows keep sums accurate.
 template <class Op, class Map, int U>
 BOLT_INLINE void reduce_columns(vf* total, const float* x, const Window& w, int64_t n) {
+  constexpr int CHAINS = U < 4 ? 4 / U : 1;
   for (int u = 0; u < U; u++) total[u] = vset(Op::start);
   for (int64_t i0 = 0; i0 < w.r0; i0++) {
     for (int64_t start = 0; start < w.r1; start += 128) {
       const int64_t end = start + 128 < w.r1 ? start + 128 : w.r1;
-      vf block[U];
-      for (int u = 0; u < U; u++) block[u] = vset(Op::start);
-      for (int64_t i1 = start; i1 < end; i1++) {
-        const float* const row = x + i0 * w.step0 + i1 * w.step1;
-        for (int u = 0; u < U; u++) block[u] = Op::join(block[u], Map::map(vload_upto(row + u * VL, n)));
+      vf block[CHAINS][U];
+      for (int c = 0; c < CHAINS; c++) {
+        for (int u = 0; u < U; u++) block[c][u] = vset(Op::start);
       }
-      for (int u = 0; u < U; u++) total[u] = Op::join(total[u], block[u]);
+      const float* row = x + i0 * w.step0 + start * w.step1;
+      int64_t i1 = start;
+      for (; i1 + CHAINS <= end; i1 += CHAINS, row += CHAINS * w.step1) {
+        for (int c = 0; c < CHAINS; c++) {
+          for (int u = 0; u < U; u++) {
+            block[c][u] = Op::join(block[c][u], Map::map(vload_upto(row + c * w.step1 + u * VL, n)));
+          }
+        }
+      }
+      for (; i1 < end; i1++, row += w.step1) {
+        for (int u = 0; u < U; u++) block[0][u] = Op::join(block[0][u], Map::map(vload_upto(row + u * VL, n)));
+      }
+      for (int c = 0; c < CHAINS; c++) {
+        for (int u = 0; u < U; u++) total[u] = Op::join(total[u], block[c][u]);
+      }
     }
   }
 }
