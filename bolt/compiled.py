@@ -21,7 +21,7 @@ from bolt.graph.partition import Partition
 from bolt.module.compile import compile_module
 from bolt.ops.spec import Spec
 from bolt.options import Options
-from bolt.program import Program, Step
+from bolt.program import IntsStep, Program, Step
 from bolt.report import Event, Progress, Rejection, Report
 from bolt.search import choose
 from bolt.search.candidates import describe
@@ -116,7 +116,8 @@ def compile_partitions(
     rows: tuple[report.Partition, ...] = ()
     for target in targets:
         chosen = choose.select(_problems(covered.programs, sizes), target, options, progress)
-        rejections += [r for c in chosen.values() for r in c.rejected]
+        # That a pooling kernel computes no convolution is no news: only what lost or failed is told.
+        rejections += [r for c in chosen.values() for r in c.rejected if r.stage != "supports"]
         rows = rows or tuple(
             _row(part, program, chosen, sizes)
             for part, program in zip(covered.partitions, covered.programs, strict=True)
@@ -168,7 +169,15 @@ def _row(
     first = {s.spec.key: s for s in reversed(steps)}
     kernels = tuple(_kernel(chosen[key], s, uses[key], sizes) for key, s in first.items())
     nodes = tuple(n.name or n.op_type for n in part.nodes)
-    return report.Partition(name=part.name, nodes=nodes, kernels=kernels)
+    calls = tuple(_step(step, chosen, sizes) for step in program.steps)
+    return report.Partition(name=part.name, nodes=nodes, kernels=kernels, steps=calls)
+
+
+def _step(step: Step | IntsStep, chosen: Mapping[str, choose.Choice], sizes: Sizes) -> report.Step:
+    if isinstance(step, IntsStep):
+        return report.Step(op="ints")
+    bound, family = step.bound(sizes), chosen[step.spec.key].candidate.family.name
+    return report.Step(op=step.spec.op, family=family, flops=bound.flops(), bytes=bound.bytes())
 
 
 def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> report.Kernel:

@@ -16,13 +16,13 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.dims import Dim
 from bolt.graph.attributes import attr, ints, operand
-from bolt.graph.layouts import channels_last, row_major
+from bolt.graph.layouts import channels_last, row_major, widest
 from bolt.graph.lower import CannotLower, Draft, Expression, Lowering, collapse
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.rows import NormSpec, ReduceSpec, SoftmaxSpec
 from bolt.ops.spatial import PoolSpec, ResizeSpec
-from bolt.program import Halo, View, dense_strides
+from bolt.program import Buffer, Halo, View, dense_strides
 from bolt.types import F32
 
 
@@ -47,11 +47,11 @@ def pair(values: Sequence[int]) -> tuple[int, int]:
     return (1, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
 
 
-def image(view: View) -> View:
-    """A (N, C, spatial...) view as (n, h, w, c)."""
+def image(view: View, *, turned: bool = False) -> View:
+    """A (N, C, spatial...) view as (n, h, w, c); `turned` exchanges h and w."""
     if len(view.dims) == 3:
         view = view.insert(2)
-    return view.permute((0, 2, 3, 1))
+    return view.permute((0, 3, 2, 1) if turned else (0, 2, 3, 1))
 
 
 def window_pads(
@@ -114,11 +114,14 @@ def channel_bias(low: Lowering, node: ir.Node, index: int, rank: int) -> View | 
     return view
 
 
-def spatial_arrange(source: View, *rest: View) -> Callable[[View, Sequence[View]], Sequence[View]]:
+def spatial_arrange(
+    source: View, *rest: View, turned: bool = False
+) -> Callable[[View, Sequence[View]], Sequence[View]]:
     """Operands of a channels-last kernel: (n, p, q, c) output and epilogue inputs around fixed inputs."""
 
     def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:
-        return [unit_inner(image(out)), source, *rest, *(image(e) for e in extras)]
+        first, *others = (image(v, turned=turned) for v in (out, *extras))
+        return [unit_inner(first), source, *rest, *others]
 
     return arrange
 
@@ -128,7 +131,7 @@ def unit_inner(view: View) -> View:
     return replace(view, strides=(*view.strides[:-1], 1)) if view.dims[-1] == 1 else view
 
 
-def spatial_input(low: Lowering, node: ir.Node, halo: Halo = ()) -> View:
+def spatial_input(low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool = False) -> View:
     """Input 0 as (n, h, w, c): channels contiguous, pixel stride static, zeros around it as asked."""
     value = node.inputs[0]
     assert value is not None
@@ -137,14 +140,12 @@ def spatial_input(low: Lowering, node: ir.Node, halo: Halo = ()) -> View:
     need(node, rank in (3, 4), f"{rank - 2}-D spatial dims have no kernel")
     need(node, isinstance(view.dims[1], int), "the number of channels is only known at run time")
     if halo:
-        wish = low.layouts.halo(value)
-        both = tuple((max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(halo, wish, strict=True))
         enough = all(v[0] >= h[0] and v[1] >= h[1] for v, h in zip(view.halo, halo, strict=True))
-        halo = halo if enough else both
-    view = image(low.conform(view, channels_last(rank), halo))
-    if not isinstance(view.strides[2], int):
-        view = image(low._copied(low.view(value), channels_last(rank), halo or ((0, 0),) * rank))
-    return unit_inner(view)
+        halo = halo if enough else widest(halo, low.layouts.halo(value))
+    found = image(low.conform(view, channels_last(rank), halo), turned=turned)
+    if not isinstance(found.strides[2], int):
+        found = image(low.relaid(view, channels_last(rank), halo), turned=turned)
+    return unit_inner(found)
 
 
 def conv(low: Lowering, node: ir.Node) -> Draft:
@@ -159,14 +160,19 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     halo = conv_pads(node, low.dims(value), kernel)
     need(node, halo is not None, "the pads depend on run-time dims, or are negative")
     assert halo is not None
-    source = spatial_input(low, node, halo)
+    # A column of pixels is turned into a row: kernels make tiles of neighbouring pixels of one row.
+    turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)
+    flip = -1 if turned else 1
+    source = spatial_input(low, node, halo, turned=turned)
     if rank == 3:
         weights = weights[:, :, None, :]
-    pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]]
+    if turned:
+        weights = np.ascontiguousarray(weights.transpose(0, 1, 3, 2))
+    pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]][::flip]
     make = partial(
         ConvSpec,
-        stride=pair(attr(node, "strides", (1,) * (rank - 2))),
-        dilation=pair(attr(node, "dilations", (1,) * (rank - 2))),
+        stride=pair(attr(node, "strides", (1,) * (rank - 2)))[::flip],
+        dilation=pair(attr(node, "dilations", (1,) * (rank - 2)))[::flip],
         pad=(pads[0][0], pads[1][0]),
         pad_end=(pads[0][1], pads[1][1]),
         groups=attr(node, "group", 1),
@@ -175,7 +181,7 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         dims=low.dims(node.outputs[0]),
         order=channels_last(rank),
         make=make,
-        arrange=spatial_arrange(source, weight_view(weights)),
+        arrange=spatial_arrange(source, weight_view(weights), turned=turned),
         constants={2: weights},
         prologue=add_bias(channel_bias(low, node, 2, rank)),
     )
@@ -183,8 +189,6 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
 
 def weight_view(weights: np.ndarray) -> View:
     """A stand-in view for a constant operand the family packs: dims and dense strides, no memory."""
-    from bolt.program import Buffer
-
     buffer = Buffer(name="packed", dtype=F32, elements=int(weights.size), kind="packed")
     return View(buffer=buffer, dims=weights.shape, strides=dense_strides(weights.shape))
 
@@ -379,7 +383,7 @@ def _product(
         else:
             batches = _batches([left, right, *joined], node)
             lefts, rights, outs = batches[0], batches[1], batches[2:]
-        return [unit_inner(outs[0]), unit_k(lefts), rights, *outs[1:]]
+        return [unit_inner(outs[0]), unit_inner(lefts), rights, *outs[1:]]
 
     constants = {}
     if packed:
@@ -390,10 +394,6 @@ def _product(
     return Draft(
         dims=dims, order=None, make=GemmSpec, arrange=arrange, constants=constants, prologue=prologue
     )
-
-
-def unit_k(view: View) -> View:
-    return unit_inner(view)
 
 
 def _rows(views: list[View], keep: int, node: ir.Node) -> list[View]:
@@ -558,7 +558,7 @@ def reduce(low: Lowering, node: ir.Node) -> Draft:
     pattern = _reduction(source.permute(low.order_of(source)), low.order_of(source), axes)
     if pattern is None:
         order = (*(a for a in range(rank) if a not in axes), *sorted(axes))
-        source = low._copied(source, order, ((0, 0),) * rank)
+        source = low.relaid(source, order, ((0, 0),) * rank)
         pattern = _reduction(source.permute(order), order, axes)
     need(node, pattern is not None, "the reduced axes alternate too often in memory")
     assert pattern is not None
@@ -594,7 +594,9 @@ def _reduction(view: View, order: Sequence[int], axes: set[int]) -> tuple[View, 
             runs.append((reduced, [position]))
     slots: list[list[int]] = [[], [], [], [], []]  # b0, r0, b1, r1, inner
     at = 0
-    for reduced, positions in runs:
+    for number, (reduced, positions) in enumerate(runs):
+        if number == len(runs) - 1 and not reduced:
+            at = max(at, 4)  # what is contiguous goes innermost, where kernels use vectors
         while at < 5 and (at % 2 == 1) != reduced:
             at += 1
         if at == 5:

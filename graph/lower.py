@@ -376,10 +376,11 @@ class Lowering:
             return view
         key = (view, order, halo)
         if key not in self.conformed:
-            self.conformed[key] = self._copied(view, order, halo)
+            self.conformed[key] = self.relaid(view, order, halo)
         return self.conformed[key]
 
-    def _copied(self, view: View, order: Order, halo: Halo) -> View:
+    def relaid(self, view: View, order: Order, halo: Halo = ()) -> View:
+        """A copy of `view` with its axes in `order`."""
         array = self.constants.get(view.buffer.name)
         if array is not None and view.is_dense() and array.size == D.prod(view.dims):
             moved = np.ascontiguousarray(array.reshape(view.dims).transpose(order))
@@ -395,7 +396,7 @@ class Lowering:
             return view
         key = (view, row_major(len(view.dims)), ((-1, -1),))
         if key not in self.conformed:
-            self.conformed[key] = self._copied(view, row_major(len(view.dims)), ((0, 0),) * len(view.dims))
+            self.conformed[key] = self.relaid(view, row_major(len(view.dims)), ((0, 0),) * len(view.dims))
         return self.conformed[key]
 
     def reshaped(self, view: View, dims: tuple[Dim, ...]) -> View:
@@ -455,7 +456,7 @@ class Lowering:
             dims=tuple(1 if s == 0 else d for d, s in zip(view.dims, view.strides, strict=True)),
             halo=(),
         )
-        copied = self._copied(small, order, ((0, 0),) * len(view.dims)).broadcast(view.dims)
+        copied = self.relaid(small, order, ((0, 0),) * len(view.dims)).broadcast(view.dims)
         assert copied is not None
         return copied
 

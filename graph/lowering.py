@@ -45,7 +45,7 @@ def claim(node: ir.Node, shapes: Shapes) -> Rejection | None:
             return no(f"the type of {value.name!r} has no kernel")
         if shapes.dims(value) is None:
             return no(f"the shape of {value.name!r} depends on data")
-        if any(d == 0 for d in shapes.dims(value) or ()):
+        if any(d == 0 for d in shapes.dims(value) or ()) and not value.is_initializer():
             return no(f"{value.name!r} is empty")
     if node.op_type in ANCHORS or node.op_type in MOVERS or is_pointwise(node, shapes):
         return None

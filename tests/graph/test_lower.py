@@ -34,6 +34,7 @@ CONVS = {
     "depthwise": ([1, 6, 8, 8], (6, 1, 5, 5), {"group": 6, "pads": [2, 2, 2, 2], "strides": [2, 2]}),
     "pointwise": ([2, 6, 5, 7], (3, 6, 1, 1), {}),
     "one input channel": ([1, 1, 9, 8], (4, 1, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "a column": ([2, 4, 20, 1], (5, 4, 3, 1), {"pads": [2, 0, 1, 0], "strides": [2, 1]}),
     "1-D": ([2, 4, 20], (5, 4, 3), {"pads": [2, 1], "strides": [2]}),
     "same upper": ([1, 3, 10, 11], (4, 3, 4, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
     "same lower": ([1, 3, 10, 11], (4, 3, 4, 3), {"auto_pad": "SAME_LOWER", "strides": [2, 1]}),
