@@ -80,6 +80,23 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One call of a run, in the order of the module's step names.
+
+    Attributes:
+        op: what it computes.
+        family: who generated its kernel ("" when there is none).
+        flops: floating-point operations at the sample sizes.
+        bytes: that it has to move at least once, at the sample sizes.
+    """
+
+    op: str
+    family: str = ""
+    flops: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
     """A part of the model that bolt runs.
 
@@ -87,6 +104,7 @@ class Partition:
         name: the partition's name in the artifact.
         nodes: names of the ONNX nodes it replaces.
         kernels: its distinct kernels.
+        steps: what a run does, in order.
         bolt_ms: its measured time, None when not measured.
         ort_ms: ONNX Runtime's time for the same, None when not measured.
     """
@@ -94,6 +112,7 @@ class Partition:
     name: str
     nodes: tuple[str, ...]
     kernels: tuple[Kernel, ...] = ()
+    steps: tuple[Step, ...] = ()
     bolt_ms: float | None = None
     ort_ms: float | None = None
 
