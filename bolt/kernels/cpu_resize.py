@@ -11,6 +11,7 @@ from bolt.ops.spatial import ResizeSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
+from bolt.types import F32
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 """Coordinate modes; bolt/resize.h has a function of each name."""
@@ -44,26 +45,52 @@ class CpuResize(PlainFamily):
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
         assert isinstance(spec, ResizeSpec)
+        draw = _draw(spec)
+        common = {
+            "name": name,
+            "coordinate": spec.coordinate,
+            "at": _AT[spec.mode].format(nearest=spec.nearest),
+            "rows": _axis(spec, 0),
+            "columns": _axis(spec, 1),
+            "source": argument_names(spec)[1]["strides"],
+            "channels": argument_names(spec)[0]["dims"][3],
+        }
+        if draw is not None:
+            target_names = argument_names(spec)[0]
+            images, strides = target_names["dims"][0], target_names["strides"]
+            plain = {**common, "images": images, "target": strides, "draw": draw}
+            return render("cpu_resize_plain.cc.jinja", plain)
         operands = (0, *rowwise.extras_of(spec))
-        linear = spec.mode == "linear"
-        return render(
-            "cpu_resize.cc.jinja",
-            {
-                "name": name,
-                "coordinate": spec.coordinate,
-                "at": _AT[spec.mode].format(nearest=spec.nearest),
-                "rows": _axis(spec, 0),
-                "columns": _axis(spec, 1),
-                "source": argument_names(spec)[1]["strides"],
-                "channels": argument_names(spec)[0]["dims"][3],
-                **rowwise.context(
-                    spec,
-                    nest_of(spec, operands)[:-1],
-                    operands,
-                    acc=_LINEAR_ACC if linear else _NEAREST_ACC,
-                ),
-            },
-        )
+        acc = _LINEAR_ACC if spec.mode == "linear" else _NEAREST_ACC
+        loops = nest_of(spec, operands)[:2]
+        context = rowwise.context(spec, loops, operands, acc=acc, along=("q", 2))
+        return render("cpu_resize.cc.jinja", {**common, **context})
+
+
+_FEW = 4
+"""Channels up to which blending pixel by pixel beats vectors along the channels."""
+
+_DRAW_LINEAR = "linear_line<{c}>(y, low, image + row.high * {row_step}, row.weight, strip, width);"
+_DRAW_NEAREST = """if (row.low == above && line % rows.out != 0) {{
+      __builtin_memcpy(y, y - {line_step}, (size_t)width * {c} * sizeof(float));
+    }} else {{
+      nearest_line<{c}>(y, low, {pixel_step}, strip, width);
+    }}
+    above = row.low;"""
+
+
+def _draw(spec: ResizeSpec) -> str | None:
+    """C++ that draws one line of contiguous pixels without an epilogue, or None where vectors do better."""
+    c, source = spec.out.dims[3], spec.operands[1]
+    dense = c is not None and spec.out.strides[2] == c and spec.out.strides[3] == 1
+    if not dense or not spec.epilogue.is_identity or spec.out.dtype is not F32:
+        return None
+    out_steps, source_steps = (argument_names(spec)[i]["strides"] for i in (0, 1))
+    if spec.mode == "nearest":
+        return _DRAW_NEAREST.format(c=c, line_step=out_steps[1], pixel_step=source_steps[2])
+    if c <= _FEW and source.strides[2] == c:
+        return _DRAW_LINEAR.format(c=c, row_step=source_steps[1])
+    return None
 
 
 _AT = {
