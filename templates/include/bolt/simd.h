@@ -65,7 +65,8 @@ BOLT_INLINE vf vselect(vi mask, vf a, vf b) { return mask ? a : b; }
 BOLT_INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
 // The larger (smaller) of a and b: one instruction. A NaN in b passes through, a NaN in a loses.
-#if BOLT_VL == 16 && defined(__AVX512F__)
+// (clang has no such builtin of 512 bits, and finds the instruction by itself.)
+#if BOLT_VL == 16 && defined(__AVX512F__) && !defined(__clang__)
 BOLT_INLINE vf vmax(vf a, vf b) { return __builtin_ia32_maxps512_mask(a, b, a, (uint16_t)-1, 4); }
 BOLT_INLINE vf vmin(vf a, vf b) { return __builtin_ia32_minps512_mask(a, b, a, (uint16_t)-1, 4); }
 #elif BOLT_VL == 8 && defined(__AVX__)
