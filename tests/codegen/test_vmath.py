@@ -42,7 +42,7 @@ each_target = pytest.mark.parametrize("target", h.CPU_TARGETS, ids=lambda t: t.n
 
 def source() -> str:
     """One function per vector function, over `d[0]` floats."""
-    names = sorted({s[0] for s in SWEEPS} | {"vsign"})
+    names = sorted({s[0] for s in SWEEPS} | {"vsin", "vcos"})
     return '#include "bolt/simd.h"\n' + "".join(_FUNCTION.replace("NAME", name) for name in names)
 
 
@@ -101,3 +101,12 @@ def test_exponential_underflows_gradually_and_overflows_to_infinity(target):
     with np.errstate(all="ignore"):
         want = np.exp(x.astype(np.float64)).astype(np.float32)
     np.testing.assert_allclose(evaluate("vexp", x, target), want, rtol=2e-6, atol=1e-44)
+
+
+@each_target
+@pytest.mark.parametrize("name, reference", [("vsin", np.sin), ("vcos", np.cos)])
+def test_sine_and_cosine(name, reference, target):
+    for limit in (0.01, 10.0, 8191.0, 1e6):
+        x = np.linspace(-limit, limit, POINTS).astype(np.float32)
+        error = np.abs(evaluate(name, x, target) - reference(x.astype(np.float64)))
+        assert error.max() < 2.0**-23, limit

@@ -197,8 +197,47 @@ BOLT_INLINE vf velu(vf x, vf alpha, vf inverse_scale) {
   return x > 0.0f ? x : alpha * vexpm1_neg(x * inverse_scale);
 }
 
-BOLT_PER_LANE(vsin, __builtin_sinf)
-BOLT_PER_LANE(vcos, __builtin_cosf)
+// Whether any lane of a mask is set.
+#if defined(__clang__)
+BOLT_INLINE bool vany(vi mask) { return __builtin_reduce_or(mask) != 0; }
+#elif BOLT_VL == 16 && defined(__AVX512F__)
+BOLT_INLINE bool vany(vi mask) { return __builtin_ia32_ptestmd512(mask, mask, (uint16_t)-1) != 0; }
+#elif BOLT_VL == 8 && defined(__AVX__)
+BOLT_INLINE bool vany(vi mask) { return __builtin_ia32_movmskps256((vf)mask) != 0; }
+#elif BOLT_VL == 4 && defined(__SSE__)
+BOLT_INLINE bool vany(vi mask) { return __builtin_ia32_movmskps((vf)mask) != 0; }
+#else
+BOLT_INLINE bool vany(vi mask) {
+  int32_t any = 0;
+  for (int i = 0; i < VL; i++) any |= mask[i];
+  return any != 0;
+}
+#endif
+
+// sin(x + quarters pi / 2) for |x| < 8192: pi / 2 in three parts, so that x - n pi / 2 keeps its bits.
+BOLT_INLINE vf vsin_quarters(vf x, int32_t quarters) {
+  const vf magic = vset(0x1.8p23f);
+  const vf n = (x * 0x1.45f306p-1f + magic) - magic;
+  const vf r = ((x - n * 0x1.92p0f) - n * 0x1.fb4p-12f) - n * 0x1.4442d2p-24f;
+  const vi quadrant = __builtin_convertvector(n, vi) + quarters;
+  const vf z = r * r;
+  vf s = vset(-1.9508741388563067e-4f), c = vset(2.4431205019936897e-5f);
+  s = BOLT_MAD(s, z, 8.332112804055214e-3f);
+  c = BOLT_MAD(c, z, -1.3887305976822972e-3f);
+  s = BOLT_MAD(s, z, -1.6666653752326965e-1f);
+  c = BOLT_MAD(c, z, 4.166664555668831e-2f);
+  s = BOLT_MAD(s, r * z, r);
+  c = BOLT_MAD(BOLT_MAD(c, z, -0.5f), z, 1.0f);
+  return (vf)((vi)((quadrant & 1) != 0 ? c : s) ^ ((quadrant & 2) << 30));
+}
+
+BOLT_PER_LANE(vsin_exact, __builtin_sinf)
+BOLT_PER_LANE(vcos_exact, __builtin_cosf)
+
+// Error below 2^-23 for |x| < 8192; beyond, libm's.
+BOLT_INLINE vf vsin(vf x) { return vany(!(vabs(x) < 8192.0f)) ? vsin_exact(x) : vsin_quarters(x, 0); }
+BOLT_INLINE vf vcos(vf x) { return vany(!(vabs(x) < 8192.0f)) ? vcos_exact(x) : vsin_quarters(x, 1); }
+
 BOLT_PER_LANE(vtan, __builtin_tanf)
 BOLT_PER_LANE(vasin, __builtin_asinf)
 BOLT_PER_LANE(vacos, __builtin_acosf)
