@@ -62,8 +62,9 @@ def absorb(anchor: ir.Node, affine: Affine) -> ir.Value:
         inputs.append(add_constant(graph, shift.astype(weights.dtype), f"{_stem(anchor)}_bias"))
         attributes.pop("beta", None)
     op_type = "Gemm" if anchor.op_type == "MatMul" and len(inputs) == 3 else anchor.op_type
-    node = ir.Node("", op_type, inputs, attributes, name=fresh_name(graph, _stem(anchor)))
-    node.outputs[0].name = fresh_name(graph, anchor.outputs[0].name or op_type)
+    unique = fresh_name(graph, _stem(anchor))
+    node = ir.Node("", op_type, inputs, attributes, name=unique)
+    node.outputs[0].name = unique
     node.outputs[0].type = anchor.outputs[0].type
     graph.insert_before(anchor, node)
     return node.outputs[0]

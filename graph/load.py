@@ -28,9 +28,9 @@ _CONSTANT_TYPES = {
 def load(source: str | Path | bytes | onnx.ModelProto) -> ir.Model:
     """The model, checked and normalized.
 
-    Functions are inlined, Constant nodes are initializers, external data is resolved, and initializers
-    that double as graph inputs are plain constants (their names: `model.meta["overridable"]`). Subgraphs
-    of control flow are kept as they are.
+    Functions are inlined, Constant nodes are initializers, external data is resolved, nodes have unique
+    names, and initializers that double as graph inputs are plain constants (their names:
+    `model.meta["overridable"]`). Subgraphs of control flow are kept as they are.
 
     Args:
         source: a path, the bytes of a file, or a parsed model (which is not changed).
@@ -190,7 +190,21 @@ def _normalize(model: ir.Model) -> None:
     overridable = [v.name for v in model.graph.inputs if v.is_initializer()]
     common.RemoveInitializersFromInputsPass()(model)
     model.graph.sort()
+    _name_nodes(model)
     model.meta["overridable"] = tuple(overridable)
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Gives every node of the main graph a name of its own; reports and plans refer to nodes by name."""
+    taken: set[str] = set()
+    for node in model.graph:
+        stem = node.name or f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}"
+        name, count = stem, 1
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        taken.add(name)
+        node.name = name
 
 
 def _lift_constants(model: ir.Model) -> None:

@@ -14,6 +14,7 @@ from bolt.graph.merge_moves import MoveMerging
 from bolt.graph.reshape_targets import ReshapeTargets
 from bolt.graph.spell_activations import ActivationSpelling
 from bolt.graph.spell_norms import NormSpelling
+from bolt.graph.unfold_norms import NormUnfolding
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
     DeadCodeElimination(),
@@ -27,8 +28,8 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
 )
 """Passes whose results are plain ONNX of the model's own opset."""
 
-CANONICAL: tuple[ir.passes.PassBase, ...] = (NormSpelling(), ActivationSpelling())
-"""Passes that may leave operators in bolt's domain."""
+CANONICAL: tuple[ir.passes.PassBase, ...] = (NormSpelling(), ActivationSpelling(), NormUnfolding())
+"""Passes towards what bolt's kernels want; they may leave operators in bolt's domain."""
 
 _ROUNDS = 8
 """Upper bound of the fixed-point iteration; real models need two or three."""
@@ -38,8 +39,8 @@ def optimize(model: ir.Model, *, canonical: bool = True) -> list[str]:
     """Runs the passes in order until none changes the model (in place).
 
     Args:
-        canonical: also rewrite operators spelled by parts into one; these are in domain "ai.bolt" where the
-            model's opset does not have them, so ORT can't run what no partition takes.
+        canonical: also spell operators the way bolt's kernels want them; some are in domain "ai.bolt" where
+            the model's opset does not have them, so ORT can't run what no partition takes.
 
     Returns:
         Names of the passes that changed something, in the order they did.

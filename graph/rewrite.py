@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,24 +84,26 @@ def insert_before(
     domain = "" if opset >= _SINCE.get(op_type, 1) else BOLT_DOMAIN
     if domain:
         graph.opset_imports.setdefault(domain, 1)
-    node = ir.node(op_type, list(inputs), dict(attributes or {}), domain=domain, name=name)
-    node.outputs[0].name = fresh_name(graph, name or op_type)
+    unique = fresh_name(graph, name or op_type)
+    node = ir.node(op_type, list(inputs), dict(attributes or {}), domain=domain, name=unique)
+    node.outputs[0].name = unique
     node.outputs[0].type = anchor.outputs[0].type
     graph.insert_before(anchor, node)
     return node.outputs[0]
 
 
 def fresh_name(graph: ir.Graph | ir.Function, hint: str) -> str:
-    """A value name the graph does not use, the same on every run."""
+    """A name that no value and no node of the graph has, the same on every run."""
     taken = graph.meta.get("bolt.names")
     if taken is None:
-        taken = {o.name for n in graph.all_nodes() for o in n.outputs}
+        taken = {name for n in graph.all_nodes() for name in (n.name, *(o.name for o in n.outputs))}
         taken |= {v.name for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())}
         graph.meta["bolt.names"] = taken
-    candidate, count = f"{hint}_bolt", 1
+    stem = re.sub(r"_bolt\d*$", "", hint)
+    candidate, count = f"{stem}_bolt", 1
     while candidate in taken:
         count += 1
-        candidate = f"{hint}_bolt{count}"
+        candidate = f"{stem}_bolt{count}"
     taken.add(candidate)
     return candidate
 

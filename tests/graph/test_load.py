@@ -113,6 +113,16 @@ def test_initializers_among_the_inputs_become_constants():
     assert model.meta["overridable"] == ("w",)
 
 
+def test_nodes_get_names_of_their_own():
+    proto = convnet()
+    for node, name in zip(proto.graph.node, ("", "same", "same", ""), strict=False):
+        node.name = name
+    model = load(proto)
+    names = [n.name for n in model.graph]
+    assert all(names) and len(set(names)) == len(names)
+    assert_same_results(convnet(), ir.to_proto(model))
+
+
 def test_functions_are_inlined():
     b = ModelBuilder()
     proto = b.output(b.add("Twice", b.input("x", [3]), domain="my"), [3]).model()

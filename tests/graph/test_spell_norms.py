@@ -9,6 +9,7 @@ from onnx_models import ModelBuilder, assert_same_results
 
 from bolt.graph.load import load
 from bolt.graph.spell_norms import NormSpelling
+from bolt.graph.unfold_norms import NormUnfolding
 
 WIDTH = 6
 
@@ -160,3 +161,40 @@ def test_normalized_value_read_twice_keeps_its_own_node():
     NormSpelling()(model)
     assert [n.op_type for n in model.graph] == ["LayerNormalization", "Mul", "Add"]
     assert_same_results(proto, ir.to_proto(model))
+
+
+def instance_norm(opset, *shape, scale=None, bias=None):
+    b = ModelBuilder(opset=opset)
+    x = b.add("Neg", b.input("x", ["N", 3, *shape]))
+    parameters = [
+        b.weights(name, (3,)) if value is None else b.constant([value] * 3, np.float32)
+        for name, value in (("scale", scale), ("bias", bias))
+    ]
+    y = b.add("InstanceNormalization", x, *parameters, epsilon=1e-3)
+    return b.output(b.add("Abs", y), None).model()
+
+
+@pytest.mark.parametrize("opset", [9, 17, 18])
+@pytest.mark.parametrize("shape", [("L",), ("H", 5), (2, 3, 4)], ids=str)
+def test_instance_norm_is_unfolded(shape, opset):
+    proto = instance_norm(opset, *shape)
+    model = load(proto)
+    assert NormUnfolding()(model).modified
+    assert "InstanceNormalization" not in [n.op_type for n in model.graph]
+    assert_same_results(proto, ir.to_proto(model), N=2, L=7, H=6)
+
+
+def test_neutral_parameters_leave_no_trace():
+    model = load(instance_norm(17, "L", scale=1.0, bias=0.0))
+    NormUnfolding()(model)
+    ops = [n.op_type for n in model.graph]
+    assert ops == ["Neg", "ReduceMean", "Sub", "Mul", "ReduceMean", "Add", "Sqrt", "Div", "Abs"]
+
+
+def test_unfolded_norm_over_the_last_axis_is_spelled_as_one_when_static():
+    """The two passes agree on a fixed point: one row per channel is a LayerNormalization."""
+    model = load(instance_norm(17, 8))
+    NormUnfolding()(model)
+    assert NormSpelling()(model).modified
+    assert not NormUnfolding()(model).modified
+    assert_same_results(instance_norm(17, 8), ir.to_proto(model), N=2)
