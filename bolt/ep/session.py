@@ -104,6 +104,9 @@ def _devices(artifact: Artifact) -> list[Any]:
 def _register(sha256: str, path: str) -> tuple[Any, ...]:
     """Registers a library with ONNX Runtime; its devices."""
     ort = load_runtime()
+    # The program may have registered a copy of the library itself, and 1.23 does not tell where a device is
+    # from. The device objects stay the same while they are held, so the ones to take are those that appear.
+    before = ort.get_ep_devices()
     ort.register_execution_provider_library(f"bolt-{sha256[:16]}", path)
-    ours = [d for d in ort.get_ep_devices() if d.ep_name == EP_NAME]
-    return tuple(d for d in ours if d.ep_metadata.get("library_path", path) == path)
+    appeared = (d for d in ort.get_ep_devices() if not any(d is other for other in before))
+    return tuple(d for d in appeared if d.ep_name == EP_NAME)

@@ -1,5 +1,5 @@
-// Drives parts of the execution provider library without ONNX Runtime. One command per line on stdin, one answer per
-// line on stdout; texts are hexadecimal.
+// Drives parts of the execution provider library without ONNX Runtime. One command per line on stdin, one
+// answer per line on stdout; texts are hexadecimal.
 //   sha <text>      both digests
 //   json <text>     "ok", or the error
 //   feature <text>  0, 1 or ?

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -256,3 +258,26 @@ def test_a_compiled_model_is_not_compiled_again(artifact: Artifact, tmp_path: Pa
     options.add_session_config_entry("ep.context_file_path", str(tmp_path / "again.onnx"))
     with pytest.raises(Exception, match="the model is compiled already"):
         artifact.session(session_options=options)
+
+
+def test_copies_of_the_library_in_one_process(artifact: Artifact, tmp_path: Path) -> None:
+    """The program registered the library itself, and another artifact brings another build of it."""
+    code = """
+import sys, numpy as np, onnxruntime as ort
+from bolt.ep.artifact import Artifact
+ort.register_execution_provider_library("zz", sys.argv[1] + "/libbolt_ep.so")
+ort.register_execution_provider_library("aa", sys.argv[1] + "/libbolt_ep.so")
+results = [Artifact.load(p).session().run(None, {"x": np.ones((5, 37), np.float32)}) for p in sys.argv[1:]]
+assert all(np.array_equal(results[0], r) for r in results)
+print("done")
+"""
+    other = artifact.save(tmp_path / "other.bolt")
+    data = other.library_path.read_bytes() + b"\0"  # bytes after the end of an ELF file do no harm
+    other.library_path.write_bytes(data)
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest = dict(other.manifest)
+    manifest["files"] = manifest["files"] | {"libbolt_ep.so": entry}
+    (other.path / "manifest.json").write_text(json.dumps(manifest))
+    command = [sys.executable, "-c", code, str(artifact.path), str(other.path), str(artifact.path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
