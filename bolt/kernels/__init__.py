@@ -14,6 +14,7 @@ from bolt.kernels.cpu_pool import CpuPool
 from bolt.kernels.cpu_reduce import CpuReduce
 from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
+from bolt.kernels.cpu_winograd import CpuWinograd
 from bolt.kernels.family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     CpuNorm(),
     CpuGather(),
     CpuConv(),
+    CpuWinograd(),
     CpuDepthwise(),
     CpuGemm(),
 )

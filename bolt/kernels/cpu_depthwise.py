@@ -10,7 +10,7 @@ import numpy as np
 from bolt.codegen.render import render
 from bolt.kernels.family import argument_names
 from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
-from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, balanced
+from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, Cut
 from bolt.kernels.rows import number, product, total
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
@@ -116,7 +116,7 @@ class CpuDepthwise:
             "reuse": config.reuse,
             "mr": config.mr,
             "chunk": config.chunk,
-            "sizes": balanced(number(q), config.mr),
+            "cut": Cut.of(number(q), config.mr),
             "extents": (n, p, q),
             "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
             "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),

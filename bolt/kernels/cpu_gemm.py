@@ -16,10 +16,10 @@ from bolt.kernels.family import argument_names
 from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
+    Cut,
     IgemmConfig,
     Panels,
     Problem,
-    balanced,
     igemm_configs,
     igemm_cycles,
     igemm_source,
@@ -197,7 +197,7 @@ def _packed_source(spec: GemmSpec, config: PackedConfig, target: Target, *, name
         "a_steps": a["strides"],
         "b_batch": b["strides"][:2],
         "b_steps": b["strides"][2:],
-        "sizes": balanced(number(out["dims"][2]), config.mr),
+        "cut": Cut.of(number(out["dims"][2]), config.mr),
         "widths": _widths(columns, config.nv, lanes),
         "step_cycles": max(1, round(tile_step_cycles(config.mr, config.nv, target))),
         **finish_context(spec, pixel=2),

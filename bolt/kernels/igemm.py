@@ -109,12 +109,31 @@ def widest_rows(nv: int, target: Target) -> int:
     return (target.vector_registers - nv - (1 if fused else 2)) // nv
 
 
-def balanced(extent: int | None, most: int) -> tuple[int, ...]:
-    """Sizes of the tiles of `extent` rows (None: any number), cut as `tiling` in tile.h does."""
-    if extent is None:
-        return tuple(range(1, most + 1))
-    count = -(-extent // most)
-    return (extent // count,) if extent % count == 0 else (extent // count, extent // count + 1)
+FEW_SIZES = (10, 7, 5, 3, 2, 1)
+"""Sizes of tiles for what is left of a run-time extent. Each costs compile time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How an extent is cut into tiles.
+
+    Attributes:
+        function: the function of tile.h that cuts.
+        sizes: all sizes of tiles it can give.
+    """
+
+    function: str
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, extent: int | None, most: int) -> Cut:
+        """Even tiles when the extent is known, else the widest and a few smaller ones."""
+        if extent is None:
+            sizes = (most, *(s for s in FEW_SIZES if s < most))
+            return cls(function=f"listed_tiles<{', '.join(map(str, sizes))}>", sizes=sizes)
+        size, longer = divmod(extent, -(-extent // most))
+        sizes = (size, size + 1) if longer else (size,)
+        return cls(function=f"even_tiles<{most}>", sizes=sizes)
 
 
 def _rows_of_tile(columns: int | None, widest: int) -> list[int]:
@@ -228,8 +247,8 @@ def igemm_context(
         "nv_last": panels.nv_last,
         "mr": config.mr,
         "block": config.block,
-        "sizes": balanced(rows.columns, config.mr),
-        "unroll": _unroll(problem.c),
+        "cut": Cut.of(rows.columns, config.mr),
+        "unroll": unrolled(problem.c),
         "touches": _touches(problem, config, rows, panel_floats),
         "extents": rows.extents,
         "merge_rows": rows.merge_rows,
@@ -241,7 +260,7 @@ def igemm_context(
     }
 
 
-def _unroll(c: int) -> int:
+def unrolled(c: int) -> int:
     """Values of the reduction per turn of the innermost loop: all when few, else preferably a divisor."""
     if c <= MOST_UNROLLED:
         return c
@@ -251,7 +270,7 @@ def _unroll(c: int) -> int:
 def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_floats: int) -> int:
     """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel."""
     tiles = -(-(rows.columns or ASSUMED_COLUMNS) // config.mr) * (rows.count or 1)
-    steps = problem.taps[0] * problem.taps[1] * (problem.c // _unroll(problem.c))
+    steps = problem.taps[0] * problem.taps[1] * (problem.c // unrolled(problem.c))
     lines = panel_floats // 16
     return min(4, max(1, -(-lines // (steps * min(tiles, config.block)))))
 

@@ -8,7 +8,7 @@ from kernels.conv_specs import Conv
 from kernels.harness import CPU_TARGETS, check
 
 from bolt.kernels.cpu_conv import CpuConv
-from bolt.kernels.igemm import balanced, widest_rows
+from bolt.kernels.igemm import Cut, widest_rows
 from bolt.target import Target
 
 CPU_CONV = CpuConv()
@@ -91,10 +91,10 @@ def test_constant_bias_is_laid_out_as_its_operand_says() -> None:
     assert packed[3].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_balanced_tiles() -> None:
-    assert balanced(128, 14) == (12, 13)
-    assert balanced(56, 14) == (14,)
-    assert balanced(None, 3) == (1, 2, 3)
+def test_sizes_of_tiles() -> None:
+    assert Cut.of(128, 14).sizes == (12, 13)
+    assert Cut.of(56, 14).sizes == (14,)
+    assert Cut.of(None, 4).sizes == (4, 3, 2, 1)
 
 
 def test_variable_weights_are_refused() -> None:

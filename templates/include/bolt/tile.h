@@ -71,16 +71,36 @@ BOLT_INLINE void store_lanes(float* p, vf x, int64_t lanes) {
     vstore_n(p, x, lanes);
 }
 
-// `extent` rows cut into the fewest tiles of at most `most` rows; their sizes differ by at most one.
+// How rows are cut into tiles: `whole` tiles of `size` rows, the first `longer` of them with one more, then rests.
 struct Tiling {
-  int64_t count, size, longer;  // the first `longer` tiles have size + 1 rows
+  int64_t count, whole, size, longer, rest[4];
 
-  __attribute__((always_inline)) int64_t start(int64_t t) const { return t * size + at_most(t, longer); }
-  __attribute__((always_inline)) int64_t rows(int64_t t) const { return size + (t < longer); }
+  __attribute__((always_inline)) int64_t start(int64_t t) const {
+    int64_t first = at_most(t, whole) * size + at_most(t, longer);
+    for (int64_t i = whole; i < t; i++) first += rest[i - whole];
+    return first;
+  }
+  __attribute__((always_inline)) int64_t rows(int64_t t) const {
+    return t < whole ? size + (t < longer) : rest[t - whole];
+  }
 };
-BOLT_INLINE Tiling tiling(int64_t extent, int64_t most) {
-  const int64_t count = ceil_div(extent, most);
-  return {count, extent / count, extent % count};
+
+// The fewest tiles of at most MOST rows; their sizes differ by at most one.
+template <int MOST>
+BOLT_INLINE Tiling even_tiles(int64_t extent) {
+  const int64_t count = ceil_div(extent, MOST);
+  return {count, count, extent / count, extent % count, {}};
+}
+
+// Tiles of MOST rows, and the rest in tiles of FEWER rows (descending, down to 1): any extent with few sizes.
+template <int MOST, int... FEWER>
+BOLT_INLINE Tiling listed_tiles(int64_t extent) {
+  const int64_t fewer[] = {FEWER..., 1};
+  Tiling tiling = {extent / MOST, extent / MOST, MOST, 0, {}};
+  int64_t left = extent % MOST;
+  for (int64_t size : fewer)
+    for (; left >= size; left -= size) tiling.rest[tiling.count++ - tiling.whole] = size;
+  return tiling;
 }
 
 // Share `part` of `parts` of a grid of m x n equal units: at most three rectangles.
