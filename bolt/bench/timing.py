@@ -71,11 +71,19 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """How many times faster one engine is than another: the median over rounds, and 10 % and 90 %."""
+    """How many times faster one engine is than another.
+
+    Attributes:
+        median: over the rounds.
+        low: 10 % of the rounds are below.
+        high: 10 % of the rounds are above.
+        best: of the two engines' fastest calls.
+    """
 
     median: float
     low: float
     high: float
+    best: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +107,12 @@ class Samples:
         """How many times faster `name` is than `over`, burst against burst of the same round."""
         pairs = zip(self.ms[over], self.ms[name], strict=True)
         ratios = sorted(statistics.median(slow) / statistics.median(fast) for slow, fast in pairs)
-        return Ratio(median=statistics.median(ratios), low=quantile(ratios, 0.1), high=quantile(ratios, 0.9))
+        return Ratio(
+            median=statistics.median(ratios),
+            low=quantile(ratios, 0.1),
+            high=quantile(ratios, 0.9),
+            best=self.timing(over).min_ms / self.timing(name).min_ms,
+        )
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -1,0 +1,120 @@
+"""Where the time of a run goes: every step of an artifact's modules, timed outside ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bolt.ep.artifact import Artifact
+from bolt.module import load as modules
+from bolt.options import cache_dir
+from bolt.target import TARGETS, runs_here
+
+_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One step of a run.
+
+    Attributes:
+        partition: whose step it is.
+        name: what it computes, by the names of the model's nodes.
+        family: who generated its kernel.
+        us: its time: the shortest of a few runs.
+        flops: its floating-point operations, None when the sizes differ from those compiled for.
+    """
+
+    partition: str
+    name: str
+    family: str
+    us: float
+    flops: int | None
+
+    @property
+    def gflops(self) -> float | None:
+        """GFLOP/s."""
+        return self.flops / self.us * 1e-3 if self.flops and self.us else None
+
+
+def layers(artifact: Artifact, feeds: Mapping[str, np.ndarray], *, threads: int) -> tuple[Layer, ...]:
+    """The steps of all partitions for these inputs, in order.
+
+    Counts of operations are those of the sizes the model was compiled for.
+    """
+    found: list[Layer] = []
+    rows = {row["name"]: row for row in artifact.report["partitions"]}
+    for name, arrays in _partition_inputs(artifact, feeds).items():
+        with _module(artifact, name) as module:
+            timed = module.profile(arrays, threads=threads, rounds=_ROUNDS)
+        found += _layers(name, timed, rows[name].get("steps", ()))
+    return tuple(found)
+
+
+def _layers(
+    partition: str, timed: Sequence[tuple[str, float]], steps: Sequence[Mapping[str, Any]]
+) -> list[Layer]:
+    known = list(steps) if len(steps) == len(timed) else [{}] * len(timed)
+    return [
+        Layer(partition=partition, name=name, family=step.get("family", ""), us=us, flops=step.get("flops"))
+        for (name, us), step in zip(timed, known, strict=True)
+    ]
+
+
+def _variant(artifact: Artifact, partition: str) -> Mapping[str, Any]:
+    """The partition's variant that runs here, as the provider would take it."""
+    runnable = {target.name for target in TARGETS if runs_here(target)}
+    variants = artifact.manifest["partitions"][partition]["variants"]
+    return next(v for v in variants if v["target"] in runnable)
+
+
+def _module(artifact: Artifact, partition: str) -> modules.Module:
+    variant = _variant(artifact, partition)
+    weights = None
+    if place := variant["weights"]:
+        weights = np.fromfile(
+            artifact.path / place["path"], np.uint8, count=place["bytes"], offset=place["offset"]
+        )
+    return modules.load(artifact.path / variant["module"]["path"], weights, cache_root=cache_dir())
+
+
+def _partition_inputs(artifact: Artifact, feeds: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """What each partition is given in a run: the model is run with those values as further outputs."""
+    model = onnx.load(artifact.model_path, load_external_data=False)
+    nodes = {node.name: node for node in model.graph.node if node.op_type == "EPContext"}
+    wanted = sorted({name for node in nodes.values() for name in node.input} - set(feeds))
+    values = dict(feeds)
+    if wanted:
+        types = _input_types(artifact, nodes)
+        values |= _tapped(artifact, model, {name: types[name] for name in wanted}, feeds)
+    return {name: [values[i] for i in node.input] for name, node in nodes.items()}
+
+
+def _tapped(
+    artifact: Artifact, model: onnx.ModelProto, types: Mapping[str, int], feeds: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Inner values of a run, by name."""
+    present = {output.name for output in model.graph.output}
+    for name in types.keys() - present:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], None))
+    with tempfile.TemporaryDirectory(prefix="bolt-layers-") as folder:
+        copy = artifact.save(Path(folder) / "copy.bolt")
+        tapped = copy.path / "tapped.onnx"
+        onnx.save(model, tapped)
+        found = copy.session(threads=1, path_or_bytes=str(tapped)).run(list(types), dict(feeds))
+    return dict(zip(types, found, strict=True))
+
+
+def _input_types(artifact: Artifact, nodes: Mapping[str, onnx.NodeProto]) -> dict[str, int]:
+    """ONNX type of each partition input by name."""
+    types: dict[str, int] = {}
+    for partition, node in nodes.items():
+        with _module(artifact, partition) as module:
+            types |= {name: v.dtype.onnx for name, v in zip(node.input, module.inputs, strict=True)}
+    return types
