@@ -34,6 +34,6 @@ class CpuNorm(PlainFamily):
             "k": argument_names(spec)[0]["dims"][-1],
             "mean": "0.0f" if spec.rms else _MEAN,
             "epsilon": f32(spec.epsilon),
-            **rowwise.context(spec, rowwise.row_loops(spec, operands), operands),
+            **rowwise.context(spec, rowwise.row_loops(spec, operands), operands, walk_name="at"),
         }
         return render("cpu_norm.cc.jinja", context)

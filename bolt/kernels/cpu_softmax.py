@@ -21,10 +21,10 @@ def _passes(spec: SoftmaxSpec) -> dict[str, str]:
     """
     if spec.log:
         acc = "(vload_upto(x + i, n) - top) - norm"
-        return {"keep": "", "norm": "vlog(vset(sum))", "acc": acc}
-    norm = "vset(1.0f / sum)"
+        return {"keep": "", "norm": "vlog(sum)", "acc": acc}
+    norm = "1.0f / sum"
     if spec.extras:
-        return {"keep": "", "norm": norm, "acc": "vexp(vload_upto(x + i, n) - top) * norm"}
+        return {"keep": "", "norm": norm, "acc": "vexp_nonpositive(vload_upto(x + i, n) - top) * norm"}
     return {"keep": "vstore_upto(y + i, e, n);", "norm": norm, "acc": "vload_upto(y + i, n) * norm"}
 
 
@@ -44,6 +44,6 @@ class CpuSoftmax(PlainFamily):
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
         assert isinstance(spec, SoftmaxSpec)
         operands = range(len(spec.operands))
-        context = rowwise.context(spec, rowwise.row_loops(spec, operands), operands)
+        context = rowwise.context(spec, rowwise.row_loops(spec, operands), operands, walk_name="at")
         k = argument_names(spec)[0]["dims"][-1]
         return render("cpu_softmax.cc.jinja", {"name": name, "k": k, **_passes(spec), **context})

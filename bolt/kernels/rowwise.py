@@ -70,6 +70,7 @@ def context(
     moves: Sequence[bool] | None = None,
     acc: str = "acc",
     along: tuple[str, int] | None = None,
+    walk_name: str = "walk",
 ) -> dict[str, Any]:
     """What `rowwise.jinja` and the templates around it need.
 
@@ -80,17 +81,20 @@ def context(
         moves: whether each of them advances along a row (default: its innermost stride is 1).
         acc: the C++ expression of the accumulator.
         along: a C++ index variable and the output axis it runs over, when the walk leaves that axis out.
+        walk_name: the C++ `Walk` that is at the row.
     """
     if moves is None:
         moves = [_advances(spec.operands[i]) for i in operands]
     inputs = [
-        _input(spec.operands[i], i, start(spec, operands, i, along), moves=moves[operands.index(i)])
+        _input(
+            spec.operands[i], i, start(spec, operands, i, along, walk_name), moves=moves[operands.index(i)]
+        )
         for i in extras_of(spec)
     ]
     statements, result = emit(spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"])
     return {
         "out": spec.out.dtype.cxx,
-        "out_start": start(spec, operands, 0, along),
+        "out_start": start(spec, operands, 0, along, walk_name),
         "inputs": inputs,
         "statements": statements,
         "result": result,
@@ -100,12 +104,14 @@ def context(
     }
 
 
-def start(spec: Spec, operands: Sequence[int], index: int, along: tuple[str, int] | None) -> str:
+def start(
+    spec: Spec, operands: Sequence[int], index: int, along: tuple[str, int] | None, walk_name: str
+) -> str:
     """C++ pointer to operand `index` at the walk's position."""
     dtype = spec.operands[index].dtype.cxx
     const = "const " if index else ""
     pixel = f" + {along[0]} * {argument_names(spec)[index]['strides'][along[1]]}" if along else ""
-    return f"({const}{dtype}*)p[{index}] + walk.offset[{operands.index(index)}]{pixel}"
+    return f"({const}{dtype}*)p[{index}] + {walk_name}.offset[{operands.index(index)}]{pixel}"
 
 
 def _advances(operand: Operand) -> bool:

@@ -101,6 +101,12 @@ BOLT_INLINE vf vexp(vf x) {
   return vscale2(BOLT_MAD(e.q, e.r * e.r, e.r) + 1.0f, e.n);
 }
 
+// The same for x <= 0, where one bound is enough.
+BOLT_INLINE vf vexp_nonpositive(vf x) {
+  const vexp_parts e = vexp_split(vmax(vset(-104.0f), x));
+  return vscale2(BOLT_MAD(e.q, e.r * e.r, e.r) + 1.0f, e.n);
+}
+
 // exp(x) - 1 for x <= 0 without cancellation; error below 2 ulp.
 BOLT_INLINE vf vexpm1_neg(vf x) {
   const vexp_parts e = vexp_split(vmax(vset(-18.0f), x));
@@ -177,7 +183,7 @@ BOLT_INLINE vf verf(vf x) {
 
 BOLT_INLINE vf vsigmoid(vf x) { return 1.0f / (vexp(-x) + 1.0f); }
 BOLT_INLINE vf vsilu(vf x) { return x / (vexp(-x) + 1.0f); }
-BOLT_INLINE vf vsoftplus(vf x) { return vrelu(x) + vlog1p_unit(vexp(-vabs(x))); }
+BOLT_INLINE vf vsoftplus(vf x) { return vrelu(x) + vlog1p_unit(vexp_nonpositive(-vabs(x))); }
 BOLT_INLINE vf vgelu(vf x) { return x * 0.5f * (verf(x * 0x1.6a09e6p-1f) + 1.0f); }
 
 // 0.5 x (1 + tanh(u)) is x sigmoid(2 u); u = sqrt(2 / pi) (x + 0.044715 x^3).

@@ -70,13 +70,19 @@ BOLT_INLINE void for_pieces(Walk<R, N>& walk, int64_t inner, int64_t part, int64
   }
 }
 
-// Calls row() for every row of this share, with `walk` at it.
+// Calls rows(n) for every group of up to `size` rows of this share, with `walk` at the first of them. Doing one step
+// for all rows of a group before the next step overlaps the steps' latencies.
 template <int R, int N, class F>
-BOLT_INLINE void for_rows(Walk<R, N>& walk, int64_t part, int64_t parts, F row) {
+BOLT_INLINE void for_groups(Walk<R, N>& walk, int64_t size, int64_t part, int64_t parts, F rows) {
   const Share share(walk.count(), part, parts);
   walk.seek(share.first);
-  for (int64_t i = share.first; i < share.last; i++) {
-    row();
-    walk.next();
+  for (int64_t i = share.first; i < share.last; i += size) {
+    const int64_t n = share.last - i < size ? share.last - i : size;
+    rows(n);
+    for (int64_t j = 0; j < n; j++) walk.next();
   }
 }
+
+// The largest group, and how many rows of k elements go into one: as many as stay in the L1 cache together.
+enum { GROUP = 8 };
+BOLT_INLINE int64_t group_size(int64_t k) { return k <= 512 ? (int64_t)GROUP : 1; }
