@@ -82,8 +82,9 @@ _DRAW_NEAREST = """if (row.low == above && line % rows.out != 0) {{
 def _draw(spec: ResizeSpec) -> str | None:
     """C++ that draws one line of contiguous pixels without an epilogue, or None where vectors do better."""
     c, source = spec.out.dims[3], spec.operands[1]
-    dense = c is not None and spec.out.strides[2] == c and spec.out.strides[3] == 1
-    if not dense or not spec.epilogue.is_identity or spec.out.dtype is not F32:
+    if c is None or spec.out.strides[2:] != (c, 1):
+        return None
+    if not spec.epilogue.is_identity or spec.out.dtype is not F32:
         return None
     out_steps, source_steps = (argument_names(spec)[i]["strides"] for i in (0, 1))
     if spec.mode == "nearest":

@@ -68,6 +68,8 @@ BOLT_INLINE void copy_transposed(T* y, int64_t y_step, const T* x, int64_t x_ste
       const T* const from = x + j * x_step + i;
       if (sizeof(T) == 4 && rows == TILE && width == TILE) {
         transpose_tile((float*)to, y_step, (const float*)from, x_step);
+      } else if (sizeof(T) == 4 && VL > 4) {  // SSE has no masked loads and stores
+        transpose_part((float*)to, y_step, (const float*)from, x_step, rows, width);
       } else {
         transpose_rest(to, y_step, from, x_step, rows, width);
       }

@@ -23,3 +23,16 @@ BOLT_INLINE void transpose_tile(float* y, int64_t y_step, const float* x, int64_
 #pragma GCC unroll 16
   for (int i = 0; i < VL; i++) vstore(y + i * y_step, rows[i]);
 }
+
+// The same for i < rows, j < columns, both at most VL.
+BOLT_INLINE void transpose_part(float* y, int64_t y_step, const float* x, int64_t x_step, int64_t rows,
+                                int64_t columns) {
+  vf tile[VL];
+#pragma GCC unroll 16
+  for (int j = 0; j < VL; j++) tile[j] = j < columns ? vload_n(x + j * x_step, rows) : vf{};
+  transpose_registers<VL / 2>(tile);
+#pragma GCC unroll 16
+  for (int i = 0; i < VL; i++) {
+    if (i < rows) vstore_n(y + i * y_step, tile[i], columns);
+  }
+}
