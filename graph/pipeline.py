@@ -14,6 +14,7 @@ from bolt.graph.merge_moves import MoveMerging
 from bolt.graph.reshape_targets import ReshapeTargets
 from bolt.graph.spell_activations import ActivationSpelling
 from bolt.graph.spell_norms import NormSpelling
+from bolt.graph.spell_softmax import SoftmaxSpelling
 from bolt.graph.unfold_norms import NormUnfolding
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
@@ -28,7 +29,12 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
 )
 """Passes whose results are plain ONNX of the model's own opset."""
 
-CANONICAL: tuple[ir.passes.PassBase, ...] = (NormSpelling(), ActivationSpelling(), NormUnfolding())
+CANONICAL: tuple[ir.passes.PassBase, ...] = (
+    NormSpelling(),
+    SoftmaxSpelling(),
+    ActivationSpelling(),
+    NormUnfolding(),
+)
 """Passes towards what bolt's kernels want; they may leave operators in bolt's domain."""
 
 _ROUNDS = 8

@@ -206,7 +206,7 @@ def rebase(
     used = set(dims.symbols(d for n in nodes for v in n.outputs for d in shapes.dims(v) or ()))
     if bare >= used | set(dims.symbols(extents)):
         return shapes
-    local = Shapes()
+    local = Shapes(_names=set(shapes._names))
     renamed: dict[Dim, Dim] = {}
     for value in inputs:
         known = shapes.dims(value)
@@ -229,19 +229,17 @@ def _renamed(d: Dim, hint: str, renamed: dict[Dim, Dim], local: Shapes) -> Dim:
     if isinstance(d, int):
         return d
     if d not in renamed:
-        renamed[d] = local.fresh(d.name if d.is_Symbol else hint)
+        renamed[d] = d if d.is_Symbol else local.fresh(hint)
     return renamed[d]
 
 
 def _rewritten(content: np.ndarray, renamed: dict[Dim, Dim]) -> np.ndarray | None:
     """`content` in the new symbols; None when an element can't be expressed in them."""
     out = content.copy()
+    available = set(dims.symbols(renamed.values()))
     for index, element in np.ndenumerate(content):
         if not isinstance(element, int):
-            new = dims.dim(element.subs({k: v for k, v in renamed.items()}, simultaneous=True))
-            old = {s.name for s in element.free_symbols}
-            stale = old - {k.name for k in renamed if k.is_Symbol}  # type: ignore[union-attr]
-            if not isinstance(new, int) and stale & {s.name for s in new.free_symbols}:
+            out[index] = dims.dim(element.subs(dict(renamed), simultaneous=True))
+            if not available.issuperset(dims.symbols([out[index]])):
                 return None
-            out[index] = new
     return out

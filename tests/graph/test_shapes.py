@@ -527,6 +527,23 @@ def test_rebase_gives_a_subgraph_symbols_of_its_own_inputs():
     assert got == [2, 3, 4, 2]
 
 
+def test_rebase_rewrites_contents_in_the_new_symbols():
+    """The target of a Reshape is computed outside, from an extent that only shows halved inside."""
+    b = ModelBuilder()
+    x = b.input("x", ["N", 3, "H"])
+    half = b.add("MaxPool", x, kernel_shape=[2], strides=[2])
+    rows = b.add("Gather", b.add("Shape", half), b.constant([2], I64))
+    target = b.add("Concat", rows, b.constant([-1], I64), axis=0)
+    y = b.add("Reshape", b.add("Relu", b.add("Erf", half)), target)
+    model = load(b.output(y, None).model())
+    shapes = infer(model)
+    inside = [n for n in model.graph if n.op_type in ("Relu", "Reshape")]
+    local = rebase(shapes, inside, [inside[0].inputs[0], inside[1].inputs[1]], model.opset_imports)
+    entry, out = local.dims(inside[0].inputs[0]), local.dims(model.graph.outputs[0])
+    assert out[0] == entry[2] and entry[2].is_Symbol
+    assert dims.evaluate(out[1], {"N": 2, str(entry[2]): 5}) == 6
+
+
 def test_rebase_keeps_shapes_that_need_no_new_symbols():
     b = ModelBuilder()
     y = b.add("Relu", b.add("Erf", b.input("x", ["N", 3])))
