@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bolt.kernels.cpu_conv import CpuConv
+from bolt.kernels.cpu_conv_transpose import CpuConvTranspose
 from bolt.kernels.cpu_copy import CpuCopy
 from bolt.kernels.cpu_depthwise import CpuDepthwise
 from bolt.kernels.cpu_fill import CpuFill
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     CpuConv(),
     CpuWinograd(),
     CpuDepthwise(),
+    CpuConvTranspose(),
     CpuGemm(),
 )
 """Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""

@@ -23,23 +23,19 @@ from bolt.report import Rejection
 from bolt.target import Target
 
 
-def joined_groups(spec: ConvSpec, lanes: int) -> int:
+def joined_groups(groups: int, k: int, lanes: int) -> int:
     """Groups computed together as one: narrow groups share a vector, with zero weights between them."""
-    k = spec.out.dims[3]
-    assert k is not None
-    per_group = k // spec.groups
-    fit = max(1, lanes // per_group)
-    return max(d for d in range(1, fit + 1) if spec.groups % d == 0)
+    fit = max(1, lanes // (k // groups))
+    return max(d for d in range(1, fit + 1) if groups % d == 0)
 
 
 def conv_problem(spec: ConvSpec, target: Target) -> Problem:
     """The implicit GEMM of a convolution."""
     names = argument_names(spec)
     x = names[1]["strides"]
-    (r, s), joined = spec.kernel, joined_groups(spec, target.vector_lanes)
-    k, c = spec.out.dims[3], spec.operands[1].dims[3]
+    (r, s), k, c = spec.kernel, spec.out.dims[3], spec.operands[1].dims[3]
     assert k is not None and c is not None
-    groups = spec.groups // joined
+    groups = spec.groups // joined_groups(spec.groups, k, target.vector_lanes)
     group_c = c // groups
     # Neighbouring taps of a row that are neighbours in memory are one longer tap.
     is_contiguous = s == 1 or (x[2] == str(group_c) and spec.dilation[1] == 1)
@@ -58,11 +54,11 @@ def conv_problem(spec: ConvSpec, target: Target) -> Problem:
     )
 
 
-def reduction_matrices(spec: ConvSpec, weights: np.ndarray, joined: int) -> np.ndarray:
-    """Weights (k, c / groups, r, s) as (groups / joined, r * s * c, k); block-diagonal where joined."""
+def reduction_matrices(weights: np.ndarray, groups: int, lanes: int) -> np.ndarray:
+    """Weights (k, c / groups, r, s) as (joint groups, r * s * c, k) matrices; block-diagonal where joined."""
     k, c, r, s = weights.shape
-    groups = spec.groups // joined
-    per_k = k // spec.groups
+    joined, per_k = joined_groups(groups, k, lanes), k // groups
+    groups //= joined
     blocks = weights.reshape(groups, joined, per_k, c, r, s).astype(np.float32)
     dense = np.zeros((groups, r, s, joined, c, joined, per_k), np.float32)
     for j in range(joined):
@@ -101,7 +97,7 @@ class CpuConv:
         self, spec: Spec, config: IgemmConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         assert isinstance(spec, ConvSpec)
-        matrices = reduction_matrices(spec, constants[2], joined_groups(spec, target.vector_lanes))
+        matrices = reduction_matrices(constants[2], spec.groups, target.vector_lanes)
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
         packed[2] = np.concatenate([pack_panels(m, config.nv, target.vector_lanes) for m in matrices])
         return packed

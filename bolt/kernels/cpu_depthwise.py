@@ -121,7 +121,7 @@ class CpuDepthwise:
             "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
             "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
             "tap_step": product(str(spec.dilation[0]), x[1]),
-            **finish_context(spec, pixel=2),
+            **finish_context(spec),
         }
         return render("cpu_depthwise.cc.jinja", context)
 

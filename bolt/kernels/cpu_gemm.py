@@ -200,6 +200,6 @@ def _packed_source(spec: GemmSpec, config: PackedConfig, target: Target, *, name
         "cut": Cut.of(number(out["dims"][2]), config.mr),
         "widths": _widths(columns, config.nv, lanes),
         "step_cycles": max(1, round(tile_step_cycles(config.mr, config.nv, target))),
-        **finish_context(spec, pixel=2),
+        **finish_context(spec),
     }
     return render("cpu_gemm.cc.jinja", context)

@@ -253,5 +253,5 @@ def _context(spec: ConvSpec, config: WinogradConfig, target: Target, name: str) 
         "unit_cost": max(1, round(coordinates * c * step)),
         "m_cost": max(1, round(-(-c // lanes) * TRANSFORMS[config.m].input_cycles)),
         "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
-        **finish_context(spec, pixel=2),
+        **finish_context(spec),
     }

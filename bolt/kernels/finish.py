@@ -40,8 +40,8 @@ def epilogue_cycles(epilogue: Epilogue) -> float:
     return (epilogue_cost(epilogue) + epilogue.inputs) / 2
 
 
-def finish_context(spec: Spec, *, pixel: int) -> dict[str, Any]:
-    """Substitutions for a tile whose rows are neighbours along dim `pixel` of the 4-D output.
+def finish_context(spec: Spec, *, step: int = 1) -> dict[str, Any]:
+    """Substitutions for a tile whose rows are every `step`-th pixel along dim 2 of the 4-D output.
 
     The template has the coordinates `n`, `y`, `x` of the tile's first pixel and `panel.k`, its first channel,
     in scope, and `i`, `j`, `lanes` in its loops.
@@ -49,20 +49,20 @@ def finish_context(spec: Spec, *, pixel: int) -> dict[str, Any]:
     names = argument_names(spec)
     extras = range(spec.epilogue.inputs)
     strides = {e: names[spec.extra_base + e]["strides"] for e in extras}
-    hoisted = [e for e in extras if strides[e][pixel] == "0"]
+    hoisted = [e for e in extras if strides[e][2] == "0"]
     body, result = emit(
         spec.epilogue,
         acc="acc[i][j]",
-        load=lambda e: f"held{e}" if e in hoisted else _load(e, strides[e], pixel),
+        load=lambda e: f"held{e}" if e in hoisted else _load(e, strides[e], step),
     )
     return {
         "out": f"(float*)p[0] + {_offset(names[0]['strides'])}",
-        "out_step": names[0]["strides"][pixel],
+        "out_step": product(str(step), names[0]["strides"][2]),
         "extras": [
             f"const float* in{e} = (const float*)p[{spec.extra_base + e}] + {_offset(strides[e])};"
             for e in extras
         ],
-        "hoisted": [f"const vf held{e} = {_load(e, strides[e], pixel)};" for e in hoisted],
+        "hoisted": [f"const vf held{e} = {_load(e, strides[e], step)};" for e in hoisted],
         "body": body,
         "result": result,
         "rolled": epilogue_cost(spec.epilogue) >= LONG_EPILOGUE,
@@ -75,8 +75,8 @@ def _offset(strides: list[str]) -> str:
     return total(*terms)
 
 
-def _load(extra: int, strides: list[str], pixel: int) -> str:
-    row = product("i", strides[pixel])
+def _load(extra: int, strides: list[str], step: int) -> str:
+    row = product("i", str(step), strides[2])
     if strides[3] == "0":
         return f"vset(in{extra}[{row}])"
     return f"load_lanes<TAIL>(in{extra} + {total(row, 'j * VL')}, lanes)"

@@ -256,7 +256,7 @@ def igemm_context(
         "unit_cost": max(1, round(problem.depth * tile_step_cycles(config.mr, config.nv, target))),
         "m_cost": max(1, _tile_bytes(problem, config.mr) // L2_BYTES_PER_CYCLE),
         "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
-        **finish_context(problem.spec, pixel=2),
+        **finish_context(problem.spec),
     }
 
 
