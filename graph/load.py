@@ -14,8 +14,8 @@ from onnx_ir.passes import common
 from bolt.errors import ModelError
 
 OLDEST_OPSET = 7
-_CHECK_LIMIT_BYTES = 256 << 20
-"""Larger models are not handed to onnx.checker, which copies them."""
+_LARGEST_BYTES = (2 << 30) - 1
+"""A protobuf message can't be larger; larger models keep their weights in other files."""
 
 _CONSTANT_TYPES = {
     "value_int": np.int64,
@@ -80,6 +80,8 @@ def _read(path: Path) -> bytes:
     if not path.is_file():
         raise ModelError(f"{path}: not a file; give the path of a .onnx file")
     try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ModelError(f"{path}: larger than 2 GiB, so not one ONNX file; save it with external data")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: can't be read ({error.strerror}); check its permissions") from error
@@ -103,29 +105,34 @@ def _check_opset(proto: onnx.ModelProto, where: str) -> None:
 
 
 def _check(proto: onnx.ModelProto, where: str) -> None:
-    """onnx.checker, where it is cheap and can see everything (external data is resolved by us)."""
-    if proto.ByteSize() > _CHECK_LIMIT_BYTES or any(_external_protos(proto)):
-        return
-    shapeless = [
-        v.type.tensor_type
-        for v in (*proto.graph.input, *proto.graph.output)
-        if v.type.HasField("tensor_type") and not v.type.tensor_type.HasField("shape")
-    ]
-    for tensor_type in shapeless:
-        # The checker insists on a shape for graph inputs and outputs; ORT and ONNX's inference do not.
-        tensor_type.shape.SetInParent()
+    """onnx.checker on the model's structure."""
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(_skeleton(proto))
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{where}: not a valid ONNX model ({reason}); export it again") from error
-    finally:
-        for tensor_type in shapeless:
-            tensor_type.ClearField("shape")
 
 
-def _external_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    return (t for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the content of its weights, which the checker would copy.
+
+    Graph inputs and outputs without a shape get one: the checker insists on it, ORT does not.
+    """
+    # Before IR version 4 every initializer had to be an input too; ORT does not insist, nor do we.
+    small = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    small.opset_import.extend(proto.opset_import)
+    small.functions.extend(proto.functions)
+    small.graph.name = proto.graph.name
+    small.graph.node.extend(proto.graph.node)
+    small.graph.input.extend(proto.graph.input)
+    small.graph.output.extend(proto.graph.output)
+    small.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
+    for tensor in proto.graph.initializer:
+        small.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=[0])
+    for value in (*small.graph.input, *small.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return small
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

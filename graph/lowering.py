@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from bolt import dims as D
 from bolt.epilogue import POINTWISE, supports_dtype
 from bolt.graph.anchors import ANCHORS, conv_pads, is_used
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
@@ -43,13 +44,19 @@ def claim(node: ir.Node, shapes: Shapes) -> Rejection | None:
             continue
         if shapes.dtype(value) is None:
             return no(f"the type of {value.name!r} has no kernel")
-        if shapes.dims(value) is None:
+        if shapes.dims(value) is None or _depends_on_data(value, shapes):
             return no(f"the shape of {value.name!r} depends on data")
         if any(d == 0 for d in shapes.dims(value) or ()) and not value.is_initializer():
             return no(f"{value.name!r} is empty")
     if node.op_type in ANCHORS or node.op_type in MOVERS or is_pointwise(node, shapes):
         return None
     return no(f"{node.op_type} has no kernel for these types")
+
+
+def _depends_on_data(value: ir.Value, shapes: Shapes) -> bool:
+    """Whether an extent of `value` only exists once some node has run."""
+    made = {name for names in shapes.introduced.values() for name in names}
+    return bool(made) and not made.isdisjoint(D.symbols(shapes.dims(value) or ()))
 
 
 def _is_known(node: ir.Node, shapes: Shapes) -> bool:
