@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import onnx_ir as ir
 
@@ -12,9 +14,10 @@ from bolt.graph.rules_pointwise import Rule
 from bolt.graph.site import Fact, Site, Unknown, exact, normalize
 
 
+@lru_cache(maxsize=4096)
 def _window(extent: Dim, kernel: int, stride: int, pads: int, *, ceil: bool = False, start: int = 0) -> Dim:
     """How many windows fit; a last window that would start in the end padding does not exist."""
-    span = dims.sub(dims.add(extent, pads), kernel)
+    span = dims.add(extent, pads - kernel)
     if not ceil:
         return dims.add(bounds.floordiv(span, stride), 1)
     fit = dims.add(bounds.ceildiv(span, stride), 1)
