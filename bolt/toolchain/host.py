@@ -21,8 +21,21 @@ from bolt.templates import ROOT
 
 INCLUDE = ROOT / "include"
 
-OLDEST = {"gcc": 11, "clang": 12}
-"""Major versions from which -march=x86-64-v3/v4 are known."""
+OLDEST = {"gcc": 11, "clang": 12, "zig": 12}
+"""Major versions from which -march=x86-64-v3/v4 are known (of clang inside zig)."""
+
+SPELLING = {
+    "gcc": {},
+    "clang": {"-fmax-errors=3": "-ferror-limit=3"},
+    "zig": {
+        "-fmax-errors=3": "-ferror-limit=3",
+        "-march=x86-64": "-march=x86_64",
+        "-march=x86-64-v3": "-march=x86_64_v3",
+        "-march=x86-64-v4": "-march=x86_64_v4",
+        "-march=armv8-a": "-mcpu=generic",
+    },
+}
+"""Flags that a compiler spells differently from gcc."""
 
 COMPILE_FLAGS = (
     "-std=c++17",
@@ -51,9 +64,6 @@ LINK_FLAGS = (
     "-Wl,-s",  # no names of source files inside: equal objects give equal bytes
 )
 
-_NOT_CLANG = frozenset({"-fmax-errors=3"})
-_CLANG_ONLY = ("-ferror-limit=3",)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiler:
@@ -61,7 +71,7 @@ class Compiler:
 
     Attributes:
         argv: the command that starts it.
-        kind: "gcc" or "clang".
+        kind: "gcc", "clang" or "zig" (the package ziglang, which brings clang along).
         version: (major, minor, patch).
         identity: first line of its version text and its target triple; part of every cache key.
         arch: machine architecture it compiles for, as `platform.machine()` spells it.
@@ -135,7 +145,7 @@ def probe(argv: tuple[str, ...]) -> Compiler | str:
         text, triple = _ask(argv, "--version"), _ask(argv, "-dumpmachine")
     except (OSError, subprocess.SubprocessError) as error:
         return f"{shlex.join(argv)} --version fails ({error})"
-    kind = "clang" if "clang" in text or "ziglang" in argv else "gcc"
+    kind = "zig" if "ziglang" in argv else "clang" if "clang" in text else "gcc"
     version = _version(_ask(argv, "-dumpversion") if kind == "gcc" else text)
     if version < (OLDEST[kind],):
         return f"{argv[0]} is {kind} {'.'.join(map(str, version))}; bolt needs {OLDEST[kind]} or newer"
@@ -163,9 +173,8 @@ def for_target(target: Target, preferred: str | None = None) -> Compiler:
 
 def kernel_flags(compiler: Compiler, target: Target) -> tuple[str, ...]:
     """Flags that may change the object of a kernel or module, in order; all of them are in its cache key."""
-    own = tuple(f for f in COMPILE_FLAGS if f not in _NOT_CLANG) + _CLANG_ONLY
-    flags = COMPILE_FLAGS if compiler.kind == "gcc" else own
-    return (*flags, f"-DBOLT_VL={target.vector_lanes}", *target.flags)
+    flags = (*COMPILE_FLAGS, f"-DBOLT_VL={target.vector_lanes}", *target.flags)
+    return tuple(SPELLING[compiler.kind].get(flag, flag) for flag in flags)
 
 
 def compile_command(
