@@ -41,10 +41,12 @@ class Shapes:
     Attributes:
         assumptions: node -> pairs of dims that must be equal at run time.
         introduced: node -> names of symbols it defines.
+        origins: for symbols made by `rebase`, the extent they stand for in the model's own symbols.
     """
 
     assumptions: dict[ir.Node, tuple[tuple[Dim, Dim], ...]] = field(default_factory=dict)
     introduced: dict[ir.Node, tuple[str, ...]] = field(default_factory=dict)
+    origins: dict[str, Dim] = field(default_factory=dict)
     _facts: dict[ir.Value, Fact] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
@@ -195,7 +197,7 @@ def rebase(
 
     Deep in a model an input's extent may be an expression such as floor((H - 1) / 2) + 1 of which H can't
     be recovered. Unless every symbol is itself an extent of some input, each distinct expression becomes a
-    new symbol and the subgraph is inferred again from there.
+    new symbol (see `origins`) and the subgraph is inferred again from there.
 
     Args:
         nodes: the subgraph in topological order.
@@ -230,6 +232,7 @@ def _renamed(d: Dim, hint: str, renamed: dict[Dim, Dim], local: Shapes) -> Dim:
         return d
     if d not in renamed:
         renamed[d] = d if d.is_Symbol else local.fresh(hint)
+        local.origins[str(renamed[d])] = d
     return renamed[d]
 
 

@@ -525,6 +525,7 @@ def test_rebase_gives_a_subgraph_symbols_of_its_own_inputs():
     assert local.dims(entry)[2].is_Symbol and local.dims(entry)[3] == 4
     got = [dims.evaluate(d, {"N": 2, str(local.dims(entry)[2]): 9}) for d in local.dims(part.outputs[0])]
     assert got == [2, 3, 4, 2]
+    assert local.origins == {"N": shapes.dims(entry)[0], str(local.dims(entry)[2]): shapes.dims(entry)[2]}
 
 
 def test_rebase_rewrites_contents_in_the_new_symbols():
