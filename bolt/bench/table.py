@@ -25,14 +25,21 @@ def machine_text(result: Result) -> str:
     """Where, with what and when it was measured."""
     m = result.machine
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
-    peaks = sorted({(row.threads, round(row.peak_gflops)) for row in result.rows if row.peak_gflops})
     return "\n".join(
         (
             f"{m['cpu']}, {m['cores']} cores, {m['target']}, load {m['load_average']}, {m['date']}",
             f"commit {m['commit'] or 'unknown'}; {versions}",
-            "fp32 peak measured: " + ", ".join(f"{gflops} GFLOP/s ({n}T)" for n, gflops in peaks),
+            "fp32 peak measured beside the rows: " + ", ".join(_peaks(result)),
         )
     )
+
+
+def _peaks(result: Result) -> Iterator[str]:
+    """The lowest and highest of each number of threads: how steady the machine was."""
+    for threads in sorted({row.threads for row in result.rows}):
+        found = [row.peak_gflops for row in result.rows if row.threads == threads and row.peak_gflops]
+        if found:
+            yield f"{min(found):.0f}-{max(found):.0f} GFLOP/s ({threads}T)"
 
 
 def rows_of(result: Result) -> list[list[str]]:
@@ -66,14 +73,14 @@ def _ms(measured: Measured | None) -> str:
     return f"{measured.timing.median_ms:.3f}" if measured and measured.timing else "-"
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Cells in columns: the first two to the left, the rest to the right."""
+def table(rows: Sequence[Sequence[str]], *, left: int = 2) -> str:
+    """Cells in columns: the first `left` aligned to the left, the rest to the right."""
     widths: dict[int, int] = defaultdict(int)
     for row in rows:
         for i, cell in enumerate(row):
             widths[i] = max(widths[i], len(cell))
     lines = (
-        "  ".join(cell.ljust(widths[i]) if i < 2 else cell.rjust(widths[i]) for i, cell in enumerate(row))
+        "  ".join(cell.ljust(widths[i]) if i < left else cell.rjust(widths[i]) for i, cell in enumerate(row))
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)

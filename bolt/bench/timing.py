@@ -167,7 +167,7 @@ def _calls_per_burst(call: Call, protocol: Protocol, clock: Callable[[], float])
         fastest = min(fastest, clock() - before)
         if clock() - start >= protocol.warm_s:
             break
-    return max(1, int(protocol.burst_s / max(fastest, 1e-7)))
+    return max(1, round(protocol.burst_s / max(fastest, 1e-7)))
 
 
 def _burst(call: Call, count: int, warm_calls: int, clock: Callable[[], float]) -> list[float]:

@@ -1,0 +1,1 @@
+"""Benchmarks on trained models; see README.md. Run from the repository: `python -m benchmarks models`."""

@@ -1,0 +1,113 @@
+"""A benchmark of a generated model, in a child process as the real ones are."""
+
+import numpy as np
+import onnx
+import pytest
+
+from bolt.bench import bench, engines
+from bolt.bench.child import _checked
+from bolt.bench.engines import EngineError, by_name, usable
+from bolt.bench.peak import peak_gflops
+from bolt.bench.run import Case, Plan, label, measure_model
+from bolt.bench.timing import Protocol
+from bolt.demo.jobs import generated_model
+from bolt.target import TARGETS, detect, runs_here
+
+SHORT = Protocol(rounds=2, burst_s=0.002, warm_s=0.0, least_rounds=1, limit_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("BOLT_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    place = tmp_path_factory.mktemp("model") / "generated.onnx"
+    onnx.save(generated_model(), place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(cache, path):
+    return bench(path, ("ort", "openvino", "torch"), threads=1, budget=0, protocol=SHORT)
+
+
+def test_a_model_is_measured_end_to_end(found):
+    (row,) = found.rows
+    assert row.problem == "" and row.key == ("generated", "1x3x96x96", 1)
+    assert row.engines["bolt"].error < 1e-4 and row.engines["ort"].error < 1e-4
+    assert row.engines["bolt"].timing.runs >= 2
+    assert row.ratios["ort"].median > 0
+
+
+def test_the_machine_is_described(found):
+    assert found.machine["versions"].keys() >= {"bolt", "python", "compiler", "ONNX Runtime"}
+    assert found.machine["target"] == detect().name
+    assert found.rows[0].peak_gflops > 1
+
+
+def test_peers_that_are_not_installed_are_listed(found):
+    for engine in engines.ENGINES[2:]:
+        taken_part = engine.name in found.rows[0].engines
+        assert taken_part == (engine.missing() is None)
+        assert taken_part or "not installed" in found.missing[engine.name]
+
+
+def test_every_step_is_timed_when_bolt_runs_the_model(found):
+    (row,) = found.rows
+    if row.coverage.partitions:
+        assert row.coverage.flops_share == pytest.approx(1.0)
+        assert any("stem" in layer.name and layer.gflops for layer in row.layers)
+    else:
+        assert row.layers == ()
+
+
+def test_a_model_that_cant_be_read_is_a_row_for_each_case(cache, tmp_path):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no model")
+    case = Case(label="1", feeds={"x": np.zeros(1, np.float32)})
+    rows = measure_model("broken", path, (case, case), Plan(threads=(1,), budget=0, protocol=SHORT))
+    assert len(rows) == 2
+    assert all("broken" in row.problem for row in rows)
+
+
+def test_unknown_engines_are_refused():
+    with pytest.raises(EngineError, match="choose from ort, openvino, torch"):
+        by_name("tvm")
+
+
+def test_an_engine_is_used_once_however_often_it_is_named():
+    present, _ = usable(("bolt", "ort", "ort"))
+    assert [engine.name for engine in present] == ["bolt", "ort"]
+
+
+def test_wrong_failing_and_short_engines_are_not_timed():
+    reference = [np.ones(3, np.float32)]
+    right, call = _checked(lambda feeds: lambda: [np.ones(3, np.float32)], {}, reference)
+    assert call is not None and right.error == 0.0 and right.problem == ""
+    wrong, call = _checked(lambda feeds: lambda: [np.full(3, 1.5, np.float32)], {}, reference)
+    assert call is None and wrong.problem.startswith("wrong") and wrong.error == pytest.approx(0.5)
+    short, call = _checked(lambda feeds: list, {}, reference)
+    assert call is None and "0 outputs instead of 1" in short.problem
+    unloaded, call = _checked("can't load the model: x", {}, reference)
+    assert call is None and unloaded.problem == "can't load the model: x"
+
+    def fail():
+        raise RuntimeError("no kernel\nmore")
+
+    failed, call = _checked(lambda feeds: fail, {}, reference)
+    assert call is None and failed.problem == "fails: no kernel"
+
+
+def test_sizes_of_all_inputs_are_in_the_label():
+    assert label({"a": np.zeros((1, 2)), "b": np.zeros(()), "c": np.zeros(7)}) == "1x2 scalar 7"
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if runs_here(t)], ids=lambda t: t.name)
+def test_the_speed_limit_is_a_plausible_number(cache, target):
+    """Between one flop every ten cycles of 1 GHz and eight vectors of multiply-adds every cycle of 8 GHz."""
+    assert 0.1 < peak_gflops(target, 1, cache_root=cache) < target.vector_lanes * 2 * 8 * 8
