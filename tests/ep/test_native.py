@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import random
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,15 @@ def test_every_feature_of_every_target_is_known(ask: Ask) -> None:
         answers = ask(*(("feature", f) for f in target.requires)) if target.requires else []
         assert answers == [str(int(f in cpu_flags())) for f in target.requires]
     assert ask(("feature", "avx9000")) == ["?"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="rows of x86 features")
+def test_features_agree_with_the_kernel(ask: Ask) -> None:
+    """Every row of cpu.cc against /proc/cpuinfo."""
+    names = re.findall(r'\{"(\w+)", \d, \d, k', (SOURCE / "cpu.cc").read_text())
+    assert len(names) >= 14
+    answers = ask(*(("feature", name) for name in names))
+    assert dict(zip(names, answers, strict=True)) == {n: str(int(n in cpu_flags())) for n in names}
 
 
 def test_judging_compatibility(ask: Ask) -> None:

@@ -60,8 +60,7 @@ void CompressPortable(uint32_t state[8], const uint8_t* data, size_t blocks) {
 }
 
 #if defined(__x86_64__)
-// CPUID leaf 7 EBX bit 29 (SHA) and leaf 1 ECX bits 9, 19 (SSSE3, SSE4.1). Asked directly because GCC 12's
-// __builtin_cpu_supports does not know "sha".
+// CPUID leaf 7 EBX bit 29 (SHA) and leaf 1 ECX bits 9, 19 (SSSE3, SSE4.1); Intel SDM vol. 2, CPUID.
 bool HasShaInstructions() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (b & (1u << 29)) == 0) return false;
