@@ -45,6 +45,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> ir.Model:
     _check(proto, where)
     try:
         model = ir.from_proto(proto)
+        _check_names(model, where)
         _resolve_external(model, folder, where)
         _check_tensors(model, where)
         _normalize(model)
@@ -177,6 +178,20 @@ def _external(tensor: ir.ExternalTensor, folder: Path | None, where: str) -> ir.
         base_dir="",
     )
     return ir.Tensor(resolved.numpy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def _check_names(model: ir.Model, where: str) -> None:
+    """Names are text; a damaged file may hold bytes that are not, which protobuf hands on as they are."""
+    for graph in model.graphs():
+        values = [*graph.inputs, *graph.initializers.values()]
+        for node in graph:
+            values += node.outputs
+            if not all(isinstance(n, str | None) for n in (node.name, node.op_type, node.domain)):
+                raise ModelError(
+                    f"{where}: the name of a node is not text; export or download the model again"
+                )
+        if not all(isinstance(v.name, str | None) for v in values):
+            raise ModelError(f"{where}: the name of a value is not text; export or download the model again")
 
 
 def _check_tensors(model: ir.Model, where: str) -> None:

@@ -123,6 +123,14 @@ def test_nodes_get_names_of_their_own():
     assert_same_results(convnet(), ir.to_proto(model))
 
 
+@pytest.mark.parametrize("name", [b"n0_Relu", b"relu0"])
+def test_name_that_is_not_text_is_refused(name):
+    data = relu().model().SerializeToString()
+    assert name in data
+    with pytest.raises(ModelError):
+        load(data.replace(name, b"\xff" + name[1:]))
+
+
 def test_functions_are_inlined():
     b = ModelBuilder()
     proto = b.output(b.add("Twice", b.input("x", [3]), domain="my"), [3]).model()
