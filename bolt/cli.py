@@ -16,6 +16,7 @@ import click
 
 from bolt.errors import BoltError
 from bolt.options import OptionError, cache_dir, parse_shapes
+from bolt.report import Progress, silent
 
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
@@ -114,6 +115,33 @@ def run(
 
 
 @cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--against", default="ort", show_default=True, help="Engines: ort,openvino,torch.")
+@click.option("--threads", metavar="N,...", help="One or several numbers of threads [all cores].")
+@click.option("--budget", default="1m", show_default=True, help="Time for tuning, per number of threads.")
+@click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Sample size of an input or a symbol.")
+@click.option("--layers", is_flag=True, help="Also print the time of each step.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the result to this JSON file.")
+@_json
+def bench(
+    model: Path, against: str, threads: str | None, budget: str, shape: tuple[str, ...], layers: bool,
+    output: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Time MODEL side by side with other engines."""
+    from bolt.bench import bench as measure
+    from bolt.bench.table import text
+
+    with _progress(as_json) as progress:
+        result = measure(
+            model, against.split(","), threads=_counts(threads), budget=budget, shapes=parse_shapes(shape),
+            with_layers=layers, progress=progress,
+        )  # fmt: skip
+    if output:
+        result.save(output)
+    _show(as_json, result.to_dict, lambda: text(result, layers=layers))
+
+
+@cli.command()
 @_artifact
 @click.option("--all", "every", is_flag=True, help="Show every reason.")
 @_json
@@ -206,8 +234,8 @@ def cache_import(file: Path) -> None:
         click.echo(f"{records.merge(_read_json(file))} measurements added")
 
 
-def _progress(quiet: bool) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if quiet else _display().ProgressDisplay()
+def _progress(quiet: bool) -> contextlib.AbstractContextManager[Progress]:
+    return contextlib.nullcontext(silent) if quiet else _display().ProgressDisplay()
 
 
 def _display() -> Any:
@@ -224,6 +252,14 @@ def _one(name: str, dims: tuple[int, ...]) -> int:
     if len(dims) != 1:
         raise OptionError(f"shape {name}={dims} has several sizes; write {name}=8")
     return dims[0]
+
+
+def _counts(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise OptionError(f"threads {text!r} can't be read; write 4, or 1,2,4")
+    return tuple(int(count) for count in text.split(","))
 
 
 def _parse_size(text: str) -> int:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 import bolt
 from bolt import cli, doctor
+from bolt.bench.result import Result
 from bolt.errors import CompileError
 from bolt.search.measure import Measurement
 from bolt.search.records import Key, Records
@@ -90,6 +91,24 @@ def test_optimize_run_and_explain(model, tmp_path):
     assert "bolt runs" in call("explain", out).output
     assert json.loads(call("explain", out, "--json").stdout) == answer["report"]
     assert "3 runs" in call("run", out, "--repeat", 3).output
+
+
+def test_bench(model, tmp_path, monkeypatch):
+    seen = {}
+
+    def measure(path, against, **options):
+        seen.update(options, against=against)
+        return Result(machine={}, options={}, missing={}, rows=())
+
+    monkeypatch.setattr("bolt.bench.bench", measure)
+    done = call(
+        "bench", model, "--against", "ort,torch", "--threads", "1,2", "--json", "--output", tmp_path / "r"
+    )
+    assert done.exit_code == 0, done.output
+    assert seen["against"] == ["ort", "torch"]
+    assert seen["threads"] == (1, 2)
+    assert json.loads(done.stdout) == json.loads((tmp_path / "r").read_text())
+    assert call("bench", model, "--threads", "0").exit_code == 2
 
 
 def test_a_missing_model_is_one_clear_line():
