@@ -37,9 +37,19 @@ def supports(spec: Spec, target: Target, *, families: Sequence[Family] | None = 
 
 
 def enumerate_candidates(
-    spec: Spec, target: Target, *, families: Sequence[Family] | None = None
+    spec: Spec,
+    target: Target,
+    *,
+    ints: Sequence[int] | None = None,
+    families: Sequence[Family] | None = None,
 ) -> Enumerated:
-    """All candidates of `spec` on `target`, in a deterministic order."""
+    """All candidates of `spec` on `target`, in a deterministic order.
+
+    Args:
+        ints: typical values of the run-time dims and strides; estimates of different families are only
+            comparable for known sizes.
+    """
+    sized = spec if ints is None else spec.bind(ints)
     ranked: list[tuple[float, int, Candidate]] = []
     rejections = []
     for family in _families(families):
@@ -47,7 +57,7 @@ def enumerate_candidates(
             rejections.append(rejection[0])
             continue
         for config in family.configs(spec, target):
-            cost = family.estimate(spec, config, target)
+            cost = family.estimate(sized, config, target)
             candidate = Candidate(spec=spec, family=family, config=config, target=target)
             ranked.append((cost, len(ranked), candidate))
     ordered = sorted(ranked, key=lambda row: row[:2])

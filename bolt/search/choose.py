@@ -115,7 +115,7 @@ def _expected(problem: Problem) -> float:
 
 
 def _group(problem: Problem, target: Target, families: Sequence[Family] | None) -> Group:
-    found = enumerate_candidates(problem.spec, target, families=families)
+    found = enumerate_candidates(problem.spec, target, ints=problem.ints, families=families)
     if not found.candidates:
         reasons = "; ".join(f"{r.subject}: {r.reason}" for r in found.rejections)
         raise TargetError(
