@@ -35,7 +35,9 @@ class MoveMerging(ir.passes.InPlacePass):
 def _merge_transposes(node: ir.Node) -> bool:
     first = producer(node.inputs[0], "Transpose")
     inner, outer = (attr(first, "perm") if first is not None else None), attr(node, "perm")
-    if first is None or inner is None or outer is None or len(inner) != len(outer):
+    if first is None or inner is None or outer is None:
+        return False
+    if not sorted(inner) == sorted(outer) == list(range(len(inner))):
         return False
     order = [int(inner[i]) for i in outer]
     replace(node, insert_before(node, "Transpose", [first.inputs[0]], {"perm": order}, name=node.name))

@@ -41,7 +41,7 @@ def _unfold(node: ir.Node, axes: Sequence[int], scale: np.ndarray, bias: np.ndar
     stem = node.name or "InstanceNorm"
     centered = insert_before(node, "Sub", [x, _mean(node, x, axes)], name=f"{stem}_center")
     square = insert_before(node, "Mul", [centered, centered], name=f"{stem}_square")
-    epsilon = add_constant(graph, np.float32(attr(node, "epsilon", 1e-5)).reshape(()), f"{stem}_epsilon")
+    epsilon = add_constant(graph, np.array(attr(node, "epsilon", 1e-5), np.float32), f"{stem}_epsilon")
     variance = insert_before(node, "Add", [_mean(node, square, axes), epsilon], name=f"{stem}_variance")
     deviation = insert_before(node, "Sqrt", [variance], name=f"{stem}_deviation")
     result = insert_before(node, "Div", [centered, deviation], name=f"{stem}_quotient")
