@@ -124,7 +124,8 @@ def _preferred(asked: str, arch: str) -> Compiler:
 
 def _advice(arch: str) -> str:
     if arch != platform.machine():
-        return f"Install a cross compiler, for example the package g++-{arch.replace('_', '-')}-linux-gnu"
+        package = f"g++-{arch.replace('_', '-')}-linux-gnu"
+        return f"Install a cross compiler: the package {package}, or `pip install ziglang`"
     return "Install g++ 11 or newer (package g++), clang 12 or newer, or `pip install ziglang`"
 
 
@@ -132,8 +133,9 @@ def _known(arch: str) -> Iterator[tuple[str, ...]]:
     native = arch == platform.machine()
     names = ("g++", "clang++") if native else (f"{arch}-linux-gnu-g++",)
     yield from ((path,) for name in names if (path := shutil.which(name)))
-    if native and importlib.util.find_spec("ziglang"):
-        yield (sys.executable, "-m", "ziglang", "c++")
+    if importlib.util.find_spec("ziglang"):
+        cross = () if native else ("-target", f"{arch}-linux-gnu")
+        yield (sys.executable, "-m", "ziglang", "c++", *cross)
 
 
 @cache
