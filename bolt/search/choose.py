@@ -103,7 +103,7 @@ def select(
 
 
 def _heaviest(problems: Sequence[Problem]) -> list[Problem]:
-    """For each spec the problem that takes most of the time, with the uses of all its problems."""
+    """For each spec the problem that takes most of the time."""
     by_key: dict[str, list[Problem]] = {}
     for problem in problems:
         by_key.setdefault(problem.spec.key, []).append(problem)
