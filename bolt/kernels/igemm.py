@@ -100,13 +100,17 @@ ISSUE = 6  # instructions per cycle
 MOST_UNROLLED = 12  # values of the reduction in straight-line code
 
 
+def _is_fused(target: Target) -> bool:
+    """Whether the target multiplies and adds in one instruction."""
+    return target.arch != "x86_64" or "fma" in target.requires
+
+
 def widest_rows(nv: int, target: Target) -> int:
     """Most rows of a tile of `nv` vectors that fit the registers: mr * nv sums, nv weights, the input value.
 
     Without a fused multiply-add the product needs a register, too.
     """
-    fused = target.arch != "x86_64" or "fma" in target.requires
-    return (target.vector_registers - nv - (1 if fused else 2)) // nv
+    return (target.vector_registers - nv - (1 if _is_fused(target) else 2)) // nv
 
 
 FEW_SIZES = (10, 7, 5, 3, 2, 1)
@@ -176,8 +180,8 @@ def _block(problem: Problem, mr: int, target: Target) -> int:
 
 def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
     """Cycles of one value of the reduction on an mr x nv tile: arithmetic, loads, issue or latency."""
-    fused = target.arch != "x86_64" or "fma" in target.requires
-    macs = mr * nv * (1 if fused else 2)
+    # Without a fused multiply-add a broadcast is a shuffle on the same ports, too.
+    macs = mr * nv if _is_fused(target) else 2 * mr * nv + mr
     return max(macs / target.fma_ports, (mr + nv) / 2, (macs + mr + nv) / ISSUE, 4.0)
 
 
@@ -208,10 +212,11 @@ def igemm_cycles(problem: Problem, config: IgemmConfig, target: Target) -> float
 
 def _tile_cycles(problem: Problem, mr: int, nv: int, target: Target) -> float:
     panel_row = nv * target.vector_lanes * 4
-    is_panel_near = panel_row * problem.depth <= target.l1_bytes // 2
     step = tile_step_cycles(mr, nv, target) * _set_conflicts(problem, mr)
-    if not is_panel_near:
+    if panel_row * problem.depth > target.l1_bytes // 2:
         step = max(step, panel_row / L2_BYTES_PER_CYCLE)
+    if panel_row * problem.depth > target.l2_bytes // 2:
+        step = max(step, panel_row / FAR_BYTES_PER_CYCLE)
     finish = mr * nv * (1 + epilogue_cycles(problem.spec.epilogue))
     return problem.depth * step + finish + 30
 

@@ -56,6 +56,13 @@ BOLT_INLINE void vstore_n(float* p, vf x, int64_t n) {
 #if defined(__FMA__) && !defined(__clang__)
 #define BOLT_FMA(c, a, b) __asm__ volatile("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
 #define BOLT_SPREAD(x, p) __asm__ volatile("vbroadcastss %1, %0" : "=v"(x) : "m"(*(p)))
+#elif defined(__SSE2__) && !defined(__AVX__) && !defined(__clang__)
+#define BOLT_FMA(c, a, b)                                                                        \
+  do {                                                                                           \
+    vf bolt_product = (a);                                                                       \
+    __asm__ volatile("mulps %2, %1\n\taddps %1, %0" : "+x"(c), "+x"(bolt_product) : "x"(b));     \
+  } while (0)
+#define BOLT_SPREAD(x, p) __asm__ volatile("movss %1, %0\n\tshufps $0, %0, %0" : "=x"(x) : "m"(*(p)))
 #else
 #define BOLT_FMA(c, a, b) ((c) += (a) * (b))
 #define BOLT_SPREAD(x, p) ((x) = vset(*(p)))
