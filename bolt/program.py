@@ -222,7 +222,9 @@ class Step:
     def ints(self) -> tuple[Dim, ...]:
         """The kernel's `d` array."""
         return tuple(
-            (self.views[slot.operand].dims if slot.what == "dims" else self.views[slot.operand].strides)[slot.axis]
+            (self.views[slot.operand].dims if slot.what == "dims" else self.views[slot.operand].strides)[
+                slot.axis
+            ]
             for slot in self.spec.dynamic()
         )
 

@@ -74,9 +74,7 @@ def _tensor_files(path: Path) -> set[str]:
     return {e.value for e in entries if e.key == "location"}
 
 
-def artifact_key(
-    source: Source, targets: Sequence[Target], options: Options, *, everything: bool
-) -> str:
+def artifact_key(source: Source, targets: Sequence[Target], options: Options, *, everything: bool) -> str:
     """The key of the artifact: equal keys mean equal bytes, given equal tuning records."""
     return make_key(
         what="artifact",

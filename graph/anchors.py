@@ -472,7 +472,7 @@ def _trailing_rows(
     flat = (*dims[:axis], D.prod(dims[axis:]))
     source = low.view(value)
     tail = len(dims) - axis
-    if source.reshape(flat) is None or source.strides[-1] != 1 and dims[-1] != 1:
+    if source.reshape(flat) is None or (source.strides[-1] != 1 and dims[-1] != 1):
         source = low.dense(source)
 
     def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:

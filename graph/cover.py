@@ -121,9 +121,7 @@ def _no(stage: str, node: ir.Node, reason: str) -> Rejection:
     return Rejection(stage=stage, subject=node.name or node.op_type, reason=reason)
 
 
-def _share(
-    model: ir.Model, parts: list[Partition], shapes: Shapes, sample: Mapping[str, int]
-) -> float:
+def _share(model: ir.Model, parts: list[Partition], shapes: Shapes, sample: Mapping[str, int]) -> float:
     total = sum(flops(n, shapes, sample) for n in model.graph)
     taken = sum(flops(n, shapes, sample) for p in parts for n in p.nodes)
     return taken / total if total else float(bool(parts))

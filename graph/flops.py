@@ -28,9 +28,7 @@ def flops(node: ir.Node, shapes: Shapes, bindings: Mapping[str, int]) -> int:
     return 2 * int(np.prod(out)) * (a[0] if transposed else a[-1])
 
 
-def _sizes(
-    value: ir.Value | None, shapes: Shapes, bindings: Mapping[str, int]
-) -> tuple[int, ...] | None:
+def _sizes(value: ir.Value | None, shapes: Shapes, bindings: Mapping[str, int]) -> tuple[int, ...] | None:
     dims = shapes.dims(value)
     if not dims or not set(D.symbols(dims)) <= set(bindings):
         return None

@@ -367,7 +367,7 @@ class Lowering:
         self.emit(CopySpec, views, nodes=nodes)
 
     def conform(self, view: View, order: Order, halo: Halo = ()) -> View:
-        """`view`, or a copy of it, with its axes in `order`, its last axis contiguous, and at least `halo`."""
+        """`view`, or a copy of it, with its axes in `order`, the last one contiguous, and at least `halo`."""
         halo = halo or ((0, 0),) * len(view.dims)
         inner = inner_axis(order, view.dims)
         contiguous = inner is None or view.strides[inner] == 1

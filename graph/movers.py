@@ -14,7 +14,6 @@ from bolt.graph.attributes import attr, ints, operand
 from bolt.graph.layouts import row_major
 from bolt.graph.lower import Lowering, collapse
 from bolt.ops.pointwise import FillSpec, GatherSpec
-from bolt.program import View
 from bolt.types import F32, S32, S64
 
 

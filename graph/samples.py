@@ -21,9 +21,7 @@ SEQUENCE = (128, 64, 100, 32, 16, 256, 8, 1)
 _ATTEMPTS = 4000
 
 
-def sample(
-    model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]
-) -> dict[str, int]:
+def sample(model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """A value for every symbol of the model's inputs.
 
     Args:
@@ -58,9 +56,7 @@ def _typical(axis: int, rank: int) -> Sequence[int]:
     return IMAGE if rank == 4 else SEQUENCE
 
 
-def _stated(
-    model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]
-) -> dict[str, int]:
+def _stated(model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]) -> dict[str, int]:
     inputs = {v.name: v for v in model.graph.inputs}
     fixed: dict[str, int] = {}
     known = set(D.symbols(d for v in model.graph.inputs for d in shapes.dims(v) or ()))

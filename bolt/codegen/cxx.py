@@ -12,7 +12,7 @@ def f32(value: float) -> str:
     with np.errstate(over="ignore"):
         single = float(np.float32(value))
     if math.isnan(single):
-        return "__builtin_nanf(\"\")"
+        return '__builtin_nanf("")'
     if math.isinf(single):
         return "__builtin_inff()" if single > 0 else "-__builtin_inff()"
     return f"{single.hex()}f"

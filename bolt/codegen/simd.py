@@ -8,7 +8,9 @@ from bolt.codegen.cxx import f32
 from bolt.epilogue import OPS, Epilogue
 
 
-def emit(epilogue: Epilogue, *, acc: str, load: Callable[[int], str], prefix: str = "e") -> tuple[list[str], str]:
+def emit(
+    epilogue: Epilogue, *, acc: str, load: Callable[[int], str], prefix: str = "e"
+) -> tuple[list[str], str]:
     """The statements that compute `epilogue` for one vector, and the name of the result.
 
     Args:

@@ -98,9 +98,7 @@ class Candidate:
         return f"bolt_{self.family.name}_{self.spec.op}_{self.key[:12]}"
 
     def source(self) -> Source:
-        return Source(
-            name=self.name, text=self.family.render(self.spec, self.config, self.target, self.name)
-        )
+        return Source(name=self.name, text=self.family.render(self.spec, self.config, self.target, self.name))
 
 
 def argument_names(spec: Spec) -> list[dict[str, list[str]]]:

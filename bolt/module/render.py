@@ -248,7 +248,8 @@ class _Renderer:
 
     def _step(self, index: int, step: Step | IntsStep) -> dict[str, Any]:
         if isinstance(step, IntsStep):
-            lines = [f"{step.view.dtype.cxx}* const o = reinterpret_cast<{step.view.dtype.cxx}*>({self._address(step.view)});"]
+            pointer = f"{step.view.dtype.cxx}*"
+            lines = [f"{pointer} const o = reinterpret_cast<{pointer}>({self._address(step.view)});"]
             lines += [f"o[{i}] = {self.scope.cxx(v)};" for i, v in enumerate(step.values)]
             return {"index": index, "comment": "known integers", "name": '"ints"', "lines": lines}
         candidate = self.candidates[step.spec.key]

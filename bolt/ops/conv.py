@@ -115,7 +115,9 @@ class ConvTransposeSpec(Spec):
         xg, wg = x.reshape(n, rows, cols, g, c // g), w.reshape(g, c // g, kg, r, s)
         for i in range(r):
             for j in range(s):
-                tap = np.einsum("nhwgc,gck->nhwgk", xg, wg[..., i, j], optimize=True).reshape(n, rows, cols, k)
+                tap = np.einsum("nhwgc,gck->nhwgk", xg, wg[..., i, j], optimize=True).reshape(
+                    n, rows, cols, k
+                )
                 y0, x0 = i * self.dilation[0], j * self.dilation[1]
                 full[
                     :,

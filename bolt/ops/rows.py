@@ -83,7 +83,8 @@ class ReduceSpec(Spec):
 
     Operands:
         0 output (b0, b1, inner)           innermost stride 1
-        1 input  (b0, r0, b1, r1, inner)   reduced over r0 and r1; any strides (inner stride 1, unless inner is 1)
+        1 input  (b0, r0, b1, r1, inner)   reduced over r0 and r1; any strides (inner stride 1,
+                                           unless inner is 1)
         2.. epilogue inputs (b0, b1, inner)
 
     Attributes:

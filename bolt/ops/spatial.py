@@ -46,9 +46,17 @@ class PoolSpec(Spec):
         _, h, w, _ = x.shape
         acc = np.zeros((n, p, q, c))
         for i in range(p):
-            rows = range(i * self.stride[0] - self.pad[0], i * self.stride[0] - self.pad[0] + self.kernel[0] * self.dilation[0], self.dilation[0])
+            rows = range(
+                i * self.stride[0] - self.pad[0],
+                i * self.stride[0] - self.pad[0] + self.kernel[0] * self.dilation[0],
+                self.dilation[0],
+            )
             for j in range(q):
-                cols = range(j * self.stride[1] - self.pad[1], j * self.stride[1] - self.pad[1] + self.kernel[1] * self.dilation[1], self.dilation[1])
+                cols = range(
+                    j * self.stride[1] - self.pad[1],
+                    j * self.stride[1] - self.pad[1] + self.kernel[1] * self.dilation[1],
+                    self.dilation[1],
+                )
                 ys = [y for y in rows if 0 <= y < h]
                 xs = [z for z in cols if 0 <= z < w]
                 window = x[:, ys][:, :, xs]

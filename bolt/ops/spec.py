@@ -117,7 +117,8 @@ class Spec:
     def bytes(self) -> int:
         """Bytes a bound spec has to move at least once."""
         return sum(
-            o.dtype.size_bytes * int(np.prod([d or 1 for d, s in zip(o.dims, o.strides, strict=True) if s != 0]))
+            o.dtype.size_bytes
+            * int(np.prod([d or 1 for d, s in zip(o.dims, o.strides, strict=True) if s != 0]))
             for o in self.operands
         )
 

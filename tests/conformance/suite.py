@@ -76,9 +76,7 @@ def _files(folder: Path) -> Iterator[tuple[list[Any], list[Any]]]:
 
 def _tensors(folder: Path, stem: str) -> list[Any]:
     count = len(list(folder.glob(f"{stem}_*.pb")))
-    return [
-        numpy_helper.to_array(onnx.load_tensor(folder / f"{stem}_{i}.pb")) for i in range(count)
-    ]
+    return [numpy_helper.to_array(onnx.load_tensor(folder / f"{stem}_{i}.pb")) for i in range(count)]
 
 
 def const_weights(case: Case) -> Case:
@@ -100,7 +98,7 @@ def const_weights(case: Case) -> Case:
 
 
 def passes(session: ort.InferenceSession, case: Case) -> str:
-    """"" when every data set gives the expected outputs, else what differs."""
+    """ "" when every data set gives the expected outputs, else what differs."""
     names = [i.name for i in session.get_inputs()]
     for inputs, expected in case.data:
         actual = session.run(None, dict(zip(names, inputs, strict=False)))
