@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -73,14 +75,14 @@ def mutate_value(source: random.Random, data: bytes) -> bytes:
     return json.dumps(root).encode()
 
 
-def containers(value: object):
+def containers(value: Any) -> Iterator[Any]:
     if isinstance(value, dict | list):
         yield value
         for key in keys(value):
             yield from containers(value[key])
 
 
-def keys(value: dict | list) -> list:
+def keys(value: Any) -> list[Any]:
     return sorted(value) if isinstance(value, dict) else list(range(len(value)))
 
 

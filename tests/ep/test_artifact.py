@@ -18,8 +18,10 @@ from ep import toy
 from onnx import TensorProto, helper, numpy_helper
 
 from bolt.ep import package
-from bolt.ep.artifact import Artifact
+from bolt.ep.artifact import MODULE_ABI, SCHEMA, Artifact
+from bolt.ep.library import EP_NAME, SOURCE
 from bolt.errors import ArtifactError
+from bolt.toolchain.host import INCLUDE
 
 TOY = toy.Toy()
 X = np.ones((2, toy.K), np.float32)
@@ -57,6 +59,13 @@ def test_content_of_an_artifact(good: Artifact) -> None:
     good.verify()
     metadata = {m.key: m.value for m in onnx.load(good.model_path).metadata_props}
     assert metadata["ep_compatibility_info.BoltExecutionProvider"].startswith("bolt;schema=1;module_abi=1;")
+
+
+def test_numbers_that_python_and_cxx_share() -> None:
+    header = (INCLUDE / "bolt" / "module_abi.h").read_text()
+    assert f"#define BOLT_MODULE_ABI_VERSION {MODULE_ABI}u\n" in header
+    assert f"kManifestSchema = {SCHEMA};" in (SOURCE / "manifest.h").read_text()
+    assert f'kEpName[] = "{EP_NAME}";' in (SOURCE / "ep.h").read_text()
 
 
 def test_equal_input_gives_equal_bytes(good: Artifact, tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ namespace {
 // Chunks per thread: enough to even out unequal chunks, few enough that claiming them stays cheap.
 constexpr size_t kBatchesPerThread = 16;
 
+// Of int64, the largest type a module can hand out.
 constexpr size_t kMaxElementBytes = 8;
 
 alignas(64) char kNothing;
 
 std::string DimsText(const int64_t* dims, size_t rank) {
   std::string text = "[";
-  for (size_t i = 0; i < rank; ++i)
-    text += (i == 0 ? "" : ", ") + (dims[i] < 0 ? "?" : std::to_string(dims[i]));
+  for (size_t i = 0; i < rank; ++i) {
+    if (i > 0) text += ", ";
+    text += dims[i] < 0 ? "?" : std::to_string(dims[i]);
+  }
   return text + "]";
 }
 
