@@ -88,6 +88,7 @@ struct Tiling {
 // The fewest tiles of at most MOST rows; their sizes differ by at most one.
 template <int MOST>
 BOLT_INLINE Tiling even_tiles(int64_t extent) {
+  if (extent == 0) return {};
   const int64_t count = ceil_div(extent, MOST);
   return {count, count, extent / count, extent % count, {}};
 }
