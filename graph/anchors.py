@@ -47,6 +47,12 @@ def pair(values: Sequence[int]) -> tuple[int, int]:
     return (1, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
 
 
+def _pair_along(values: Sequence[int], step: int) -> tuple[int, int]:
+    """`pair`, in reverse when `step` is -1."""
+    first, second = pair(values)[::step]
+    return first, second
+
+
 def image(view: View, *, turned: bool = False) -> View:
     """A (N, C, spatial...) view as (n, h, w, c); `turned` exchanges h and w."""
     if len(view.dims) == 3:
@@ -171,8 +177,8 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]][::flip]
     make = partial(
         ConvSpec,
-        stride=pair(attr(node, "strides", (1,) * (rank - 2)))[::flip],
-        dilation=pair(attr(node, "dilations", (1,) * (rank - 2)))[::flip],
+        stride=_pair_along(attr(node, "strides", (1,) * (rank - 2)), flip),
+        dilation=_pair_along(attr(node, "dilations", (1,) * (rank - 2)), flip),
         pad=(pads[0][0], pads[1][0]),
         pad_end=(pads[0][1], pads[1][1]),
         groups=attr(node, "group", 1),

@@ -476,7 +476,7 @@ class Lowering:
             if index is None:
                 raise CannotLower(node, f"{node.op_type} with these attributes is not a pointwise kernel op")
             values[node.outputs[0]] = index
-        return values[region.output]
+        return int(values[region.output])
 
     def _argument(
         self,

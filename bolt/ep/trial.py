@@ -63,7 +63,8 @@ def run_trial(
     """
     with tempfile.TemporaryDirectory(prefix="bolt-trial-") as folder:
         feeds_path = Path(folder) / "feeds.npz"
-        np.savez(feeds_path, **{f"a{i}": a for i, a in enumerate(feeds.values())})
+        arrays: dict[str, Any] = {f"a{i}": a for i, a in enumerate(feeds.values())}
+        np.savez(feeds_path, **arrays)
         request = {
             "artifact": str(artifact),
             "model": str(model),
