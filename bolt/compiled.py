@@ -108,12 +108,13 @@ class Modules:
 
 
 def compile_partitions(
-    covered: Cover, sizes: Sizes, targets: Sequence[Target], options: Options, progress: Progress
+    covered: Cover, targets: Sequence[Target], options: Options, progress: Progress
 ) -> Modules:
     """Choose kernels and compile every partition for every target; the report shows the first target's."""
     variants: dict[str, list[package.Variant]] = {p.name: [] for p in covered.partitions}
     rejections: list[Rejection] = []
     rows: tuple[report.Partition, ...] = ()
+    sizes = covered.sizes
     for target in targets:
         chosen = choose.select(_problems(covered.programs, sizes), target, options, progress)
         # That a pooling kernel computes no convolution is no news: only what lost or failed is told.

@@ -106,7 +106,7 @@ def _compile(
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
     proto = outline(model, covered.partitions, context_node)
-    modules = compile_partitions(covered, sizes, targets, options, progress)
+    modules = compile_partitions(covered, targets, options, progress)
     return CompiledModel(
         source=given,
         model=proto,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from bolt import dims as D
 from bolt.graph.flops import flops
 from bolt.graph.lower import CannotLower
 from bolt.graph.lowering import claim, lower
 from bolt.graph.partition import Partition, partition
-from bolt.graph.shapes import Shapes
+from bolt.graph.shapes import Shapes, rebase
 from bolt.ops.spec import Spec
 from bolt.program import Program, Step
 from bolt.report import Rejection
@@ -30,12 +31,14 @@ class Cover:
         partitions: what bolt takes, with their programs in the same order.
         programs: one per partition.
         rejections: one per node left to ONNX Runtime.
+        sizes: a typical value of every symbol of the programs.
         flops_share: share of the model's floating-point operations inside partitions (1.0 if it has none).
     """
 
     partitions: tuple[Partition, ...]
     programs: tuple[Program, ...]
     rejections: tuple[Rejection, ...]
+    sizes: Mapping[str, int]
     flops_share: float
 
 
@@ -53,7 +56,8 @@ def cover(
         supports: None when some kernel family computes a spec, else why not.
         everything: also take partitions too small to pay (tests of single operators).
     """
-    opset = model.opset_imports.get("", 1)
+    opsets = dict(model.opset_imports)
+    sizes = dict(sample)
     refused: dict[ir.Node, Rejection] = {}
 
     def supported(node: ir.Node) -> Rejection | None:
@@ -67,7 +71,7 @@ def cover(
         for part in parts:
             verdict = None if everything else _worth(part, shapes, sample, parts)
             if verdict is None:
-                lowered = _lowered(part, shapes, opset, sample, supports)
+                lowered = _lowered(part, shapes, opsets, sizes, supports)
                 verdict = lowered if isinstance(lowered, dict) else None
             if verdict is None:
                 assert isinstance(lowered, Program)
@@ -80,16 +84,19 @@ def cover(
                 partitions=tuple(kept),
                 programs=tuple(programs),
                 rejections=rejections,
+                sizes=sizes,
                 flops_share=_share(model, kept, shapes, sample),
             )
 
 
 def _lowered(
-    part: Partition, shapes: Shapes, opset: int, sample: Mapping[str, int], supports: Supports
+    part: Partition, shapes: Shapes, opsets: dict[str, int], sizes: dict[str, int], supports: Supports
 ) -> Program | dict[ir.Node, Rejection]:
-    """The program, or the nodes to leave out before trying again."""
+    """The program, or the nodes to leave out before trying again; adds sizes of symbols it introduces."""
+    local = rebase(shapes, part.nodes, part.inputs, opsets)
+    sizes |= {name: D.evaluate(d, sizes) for name, d in local.origins.items()}
     try:
-        program = lower(part, shapes, opset=opset, sample=sample)
+        program = lower(part, local, opset=opsets.get("", 1), sample=sizes)
     except CannotLower as error:
         return {error.node: _no("lower", error.node, error.reason)}
     unbound = program.used_symbols() - program.bound_symbols()
@@ -97,7 +104,7 @@ def _lowered(
         reason = f"its shapes need {', '.join(sorted(unbound))}, which none of its inputs shows"
         return {node: _no("lower", node, reason) for node in part.nodes}
     by_name = {n.name or n.op_type: n for n in part.nodes}
-    refused = {}
+    refused: dict[ir.Node, Rejection] = {}
     for step in program.steps:
         verdict = supports(step.spec) if isinstance(step, Step) else None
         if verdict is not None:

@@ -286,3 +286,18 @@ def test_unsupported_operator_splits_the_model() -> None:
     assert len(found.partitions) == 2
     assert [r.subject for r in found.rejections] == ["n2_CumSum"]
     assert found.flops_share == 1.0
+
+
+def test_partitions_deep_in_a_dynamic_model_get_symbols_of_their_own() -> None:
+    """The second partition only sees floor((h - 1) / 2) + 1 and 2 w, not h and w."""
+    b = ModelBuilder()
+    x = b.input("x", [1, 4, "h", "w"])
+    y = b.add("Conv", x, b.weights("w0", (4, 4, 3, 3)), pads=[1] * 4, strides=[2, 1])
+    y = b.add("CumSum", b.add("Concat", y, y, axis=3), b.constant(2, np.int64))
+    y = b.add("Conv", y, b.weights("w1", (4, 4, 3, 3)), pads=[1] * 4)
+    found = covered(b.output(b.add("Relu", y)).model(), h=9, w=6)
+    assert len(found.programs) == 2
+    assert found.flops_share == 1.0
+    second = found.programs[1]
+    assert second.used_symbols() <= second.bound_symbols()
+    assert [found.sizes[s] for s in second.symbols()] == [5, 12]
