@@ -7,7 +7,8 @@ from bolt.errors import CompileError, TargetError
 from bolt.options import Options
 from bolt.search import measure, tune
 from bolt.search.budget import FIRST
-from bolt.search.choose import Problem, select
+from bolt.search.choose import Problem, clearly_faster, select
+from bolt.search.measure import Measurement
 from bolt.search.records import Records
 from bolt.target import detect
 
@@ -88,6 +89,20 @@ def test_the_analytic_pick_stays_when_nothing_is_clearly_faster(options):
     assert choice.candidate.config == twins[0]
     assert any("same code" in r.reason for r in choice.rejected)
     assert choice.measured == 1
+
+
+@pytest.mark.parametrize(
+    ("new", "faster"),
+    [
+        ({"median_us": 90, "min_us": 80}, True),
+        ({"median_us": 98, "min_us": 80}, False),
+        ({"median_us": 90, "min_us": 80, "spread": 0.6}, False),
+        ({"median_us": 90, "min_us": 96}, False),
+    ],
+)
+def test_only_more_than_noise_counts_as_faster(new, faster):
+    old = Measurement(status="ok", median_us=100, min_us=95, spread=0.02)
+    assert clearly_faster(Measurement(status="ok", **new), old) == faster
 
 
 def test_measurements_on_record_are_not_made_again(options, monkeypatch):
