@@ -21,6 +21,7 @@ from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, onl
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     FAR_BYTES_PER_CYCLE,
+    L3_BYTES_PER_CYCLE,
     Cut,
     Panels,
     pack_panels,
@@ -41,7 +42,6 @@ LINE = 16
 """Floats of a cache line."""
 
 NEAR_BYTES = 8 << 20
-NEAR_BYTES_PER_CYCLE = 24
 """Transformed weights up to this size are streamed from L3, larger ones from memory."""
 
 
@@ -182,7 +182,7 @@ class CpuWinograd:
         step = (panels.count - 1) * full + last
         multiply = blocks * turns * coordinates * (c * step + panels.vectors * config.mr + 25 * panels.count)
         weight_bytes = 4 * coordinates * c * panels.vectors * lanes
-        speed = NEAR_BYTES_PER_CYCLE if weight_bytes <= NEAR_BYTES else FAR_BYTES_PER_CYCLE
+        speed = L3_BYTES_PER_CYCLE if weight_bytes <= NEAR_BYTES else FAR_BYTES_PER_CYCLE
         traffic = blocks * weight_bytes / speed
         outputs = transform.output_cycles + config.m**2 * (1 + epilogue_cycles(spec.epilogue))
         transforms = -(-c // lanes) * transform.input_cycles + panels.vectors * outputs

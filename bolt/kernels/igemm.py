@@ -95,7 +95,8 @@ class Panels:
 
 ASSUMED_COLUMNS = 256  # stands for a run-time number of columns in the analytic model
 L2_BYTES_PER_CYCLE = 32  # sustained
-FAR_BYTES_PER_CYCLE = 12  # L3 and DRAM
+L3_BYTES_PER_CYCLE = 24
+FAR_BYTES_PER_CYCLE = 12  # memory
 ISSUE = 6  # instructions per cycle
 MOST_UNROLLED = 12  # values of the reduction in straight-line code
 
@@ -216,7 +217,7 @@ def _tile_cycles(problem: Problem, mr: int, nv: int, target: Target) -> float:
     if panel_row * problem.depth > target.l1_bytes // 2:
         step = max(step, panel_row / L2_BYTES_PER_CYCLE)
     if panel_row * problem.depth > target.l2_bytes // 2:
-        step = max(step, panel_row / FAR_BYTES_PER_CYCLE)
+        step = max(step, panel_row / L3_BYTES_PER_CYCLE)
     finish = mr * nv * (1 + epilogue_cycles(problem.spec.epilogue))
     return problem.depth * step + finish + 30
 
