@@ -29,7 +29,7 @@ class Kind:
 
 
 KINDS = {"max": Kind(op="FastMaxOp", last="acc"), "avg": Kind(op="SumOp", last="acc * scale")}
-"""How the poolings of `PoolSpec.kind` are computed."""
+"""How the poolings of `PoolSpec.kind` are computed. Max is one instruction per tap and may lose NaN."""
 
 
 _COUNTED = {False: "height * width", True: "rows.counted * columns.counted"}
