@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -12,10 +13,10 @@ def plot(result: Result, path: Path) -> bool:
     """Draws how many times faster bolt is, one bar per case and peer; False when matplotlib is missing."""
     if importlib.util.find_spec("matplotlib") is None or not result.peers:
         return False
-    from matplotlib.figure import Figure
-
     rows = [row for row in result.rows if row.ratios]
-    figure = Figure(figsize=(9, 1.2 + 0.28 * len(rows) * len(result.peers)), layout="constrained")
+    figure = importlib.import_module("matplotlib.figure").Figure(
+        figsize=(9, 1.2 + 0.28 * len(rows) * len(result.peers)), layout="constrained"
+    )
     axes = figure.subplots()
     height = 0.8 / len(result.peers)
     for index, peer in enumerate(result.peers):
@@ -29,6 +30,6 @@ def plot(result: Result, path: Path) -> bool:
     axes.set_title(
         f"{result.machine['cpu']}, {result.machine['target']}, {result.machine['date']}", fontsize=9
     )
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower right")
     figure.savefig(path)
     return True

@@ -11,10 +11,12 @@ from pathlib import Path
 from bolt.toolchain.build import store
 
 ARTIFACTS = "artifacts"
+MODELS = "models"
 _PARTS = {
     "objects": "compiled kernels and libraries",
     ARTIFACTS: "packages",
     "failed": "sources that did not compile",
+    MODELS: "models and images of the demo and the benchmarks",
 }
 _RECORDS = "records-*"
 _GRACE_S = 600.0
@@ -50,6 +52,8 @@ def prune(root: Path, max_bytes: int) -> int:
     """
     before = sum(part.bytes for part in parts(root))
     shutil.rmtree(root / "failed", ignore_errors=True)
+    if sum(part.bytes for part in parts(root)) > max_bytes:
+        shutil.rmtree(root / MODELS, ignore_errors=True)  # they can be fetched again
     keep = max(0, max_bytes - sum(p.bytes for p in parts(root) if p.name == "records"))
     _prune_artifacts(root / ARTIFACTS, keep // 2)
     store(root).prune(keep - _bytes_below(root / ARTIFACTS))

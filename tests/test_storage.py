@@ -52,3 +52,13 @@ def test_clear_drops_everything_of_ours_and_nothing_else(tmp_path):
     storage.clear(tmp_path)
     assert set(sizes(tmp_path).values()) == {0}
     assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_fetched_models_go_first(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "x.onnx").write_bytes(bytes(3000))
+    total = sum(sizes(tmp_path).values())
+    assert storage.prune(tmp_path, total) == 0
+    assert storage.prune(tmp_path, total - 1) == 3000
+    assert sizes(tmp_path)["models"] == 0

@@ -142,11 +142,11 @@ def _checked(
     verdicts = [
         compare_model(np.asarray(got), np.asarray(want)) for got, want in zip(outputs, reference, strict=True)
     ]
-    error = max(verdict.max_rel_to_range for verdict in verdicts)
+    off = max(verdict.max_rel_to_range for verdict in verdicts)
     wrong = next((verdict.reason for verdict in verdicts if not verdict.ok), None)
     if wrong is not None:
-        return Measured(error=error if np.isfinite(error) else None, problem=f"wrong: {wrong}"), None
-    return Measured(error=error), call
+        return Measured(error=off if np.isfinite(off) else None, problem=f"wrong: {wrong}"), None
+    return Measured(error=off), call
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,9 @@ class Engine:
         return Rejection(stage="bench", subject=self.name, reason=reason)
 
     def version(self) -> str:
-        """Version of what it runs on."""
-        return str(getattr(importlib.import_module(self.imports[0]), "__version__", "unknown"))
+        """Version of what it runs on, without importing it: a broken installation must not end a run here."""
+        packages = importlib.metadata.packages_distributions().get(self.imports[0], ())
+        return importlib.metadata.version(packages[0]) if packages else "unknown"
 
 
 def _open_bolt(opening: Opening) -> Bind:
@@ -150,7 +152,7 @@ TORCH = Engine(
     name="torch",
     title="PyTorch",
     imports=("torch", "onnx2torch"),
-    install="torch onnx2torch",
+    install="torch torchvision onnx2torch",
     open=_open_torch,
 )
 

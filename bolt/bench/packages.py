@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from bolt.errors import BoltError
 from bolt.options import cache_dir
 from bolt.report import Event, Progress, silent
+from bolt.storage import MODELS
 
 _TIMEOUT_S = 540
 
@@ -66,7 +67,7 @@ _SPELLING = {"pip": "==", "npm": "@"}
 
 def models_dir() -> Path:
     """Where fetched files are kept."""
-    return cache_dir() / "models"
+    return cache_dir() / MODELS
 
 
 def fetch(

@@ -13,7 +13,7 @@ from bolt.demo.jobs import Job, file_job, generated_job, page_job
 from bolt.demo.outcome import compare, describe
 from bolt.display import ProgressDisplay
 from bolt.errors import BoltError
-from bolt.options import cores, parse_shapes
+from bolt.options import Shapes, cores, make, parse_shapes
 from bolt.report import Progress
 
 _DISAGREEMENT = 8
@@ -21,7 +21,7 @@ _DISAGREEMENT = 8
 
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), help="Your own ONNX file, on random inputs.")
-@click.option("--shape", multiple=True, metavar="SYMBOL=SIZE", help="Size of an open dim of --model.")
+@click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Size of an input or a symbol of --model.")
 @click.option("--budget", default="20s", show_default=True, help="Time for tuning: 0, 30s, 5m, unlimited.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [all cores].")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the artifact [in the cache].")
@@ -32,11 +32,11 @@ def main(
 ) -> None:  # fmt: skip
     """Optimize a trained model, run it on a real input, and compare with ONNX Runtime."""
     threads = threads or cores()
-    sizes = {name: dims[0] for name, dims in parse_shapes(shape).items()}
+    shapes = make(shapes=parse_shapes(shape)).shapes
     with tempfile.TemporaryDirectory(prefix="bolt-demo-") as folder:
         try:
             with ProgressDisplay() as progress:
-                job = _job(model, sizes, offline, Path(folder), progress)
+                job = _job(model, shapes, offline, Path(folder), progress)
                 artifact = bolt.optimize(
                     job.model, budget=budget, threads=threads, progress=progress, output=output,
                     shapes={name: array.shape for name, array in job.largest.items()},
@@ -50,10 +50,10 @@ def main(
         raise click.exceptions.Exit(_DISAGREEMENT)
 
 
-def _job(model: Path | None, sizes: dict[str, int], offline: bool, folder: Path, progress: Progress) -> Job:
+def _job(model: Path | None, shapes: Shapes, offline: bool, folder: Path, progress: Progress) -> Job:
     """The job asked for; without a network a generated model stands in for the trained one."""
     if model is not None:
-        return file_job(model, sizes)
+        return file_job(model, shapes)
     if offline:
         return generated_job(folder)
     try:

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bolt.bench.engines import stock_session
 from bolt.bench.packages import Member, fetch
+from bolt.bench.run import sample_case
 from bolt.demo import page, png
-from bolt.inputs import read, wanted
+from bolt.options import Shapes
 from bolt.report import Progress
 
 RECOGNIZER = Member(
@@ -98,15 +99,19 @@ def generated_job(folder: Path) -> Job:
     )
 
 
-def file_job(path: Path, sizes: Mapping[str, int]) -> Job:
-    """A model of the user's on random inputs."""
-    session = stock_session(path, 1, optimized=False)
+def file_job(path: Path, shapes: Shapes) -> Job:
+    """A model of the user's on random inputs.
+
+    Raises:
+        ModelError: it can't be read, or no sizes were found for what it leaves open.
+    """
+    case = sample_case(path, shapes)
     return Job(
         model=path,
         about=str(path),
-        input_about="random values",
+        input_about=f"random values, {case.label}",
         unit="run",
-        feeds=(read((), wanted(session), sizes),),
+        feeds=(case.feeds,),
         answer=lambda outputs: ", ".join(_summary(array) for array in outputs[:4]),
     )
 
@@ -146,6 +151,5 @@ def top_classes(outputs: Outputs) -> str:
 
 
 def _summary(array: np.ndarray) -> str:
-    shape = "x".join(map(str, array.shape)) or "scalar"
-    mean = f" mean {array.mean():.4g}" if array.size and array.dtype.kind in "fiu" else ""
-    return f"{array.dtype} {shape}{mean}"
+    """Type and dims; values would differ in their last digits."""
+    return f"{array.dtype} {'x'.join(map(str, array.shape)) or 'scalar'}"
