@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bolt import dims as D
+from bolt.graph.draft import CannotLower
 from bolt.graph.flops import flops
-from bolt.graph.lower import CannotLower
 from bolt.graph.lowering import claim, lower
 from bolt.graph.partition import Partition, partition
 from bolt.graph.shapes import Shapes, rebase

@@ -8,10 +8,12 @@ import onnx_ir as ir
 
 from bolt import dims as D
 from bolt.epilogue import POINTWISE, supports_dtype
-from bolt.graph.anchors import ANCHORS, conv_pads, is_used
+from bolt.graph.anchors import ANCHORS
+from bolt.graph.anchors_spatial import conv_pads
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
+from bolt.graph.draft import CannotLower, is_used
 from bolt.graph.layouts import Layouts
-from bolt.graph.lower import CannotLower, Lowering
+from bolt.graph.lower import Lowering
 from bolt.graph.movers import MOVERS
 from bolt.graph.partition import Partition
 from bolt.graph.region import grow

@@ -9,10 +9,11 @@ import onnx_ir as ir
 
 from bolt import dims as D
 from bolt.dims import Dim
-from bolt.graph.anchors import need, need_first_only
 from bolt.graph.attributes import attr, ints, operand
+from bolt.graph.draft import need, need_first_only
 from bolt.graph.layouts import row_major
-from bolt.graph.lower import Lowering, collapse
+from bolt.graph.lower import Lowering
+from bolt.graph.memory import collapse
 from bolt.ops.pointwise import FillSpec, GatherSpec
 from bolt.types import F32, S32, S64
 

@@ -1,0 +1,293 @@
+"""Anchors over images: convolution, transposed convolution, pooling, resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from bolt import dims as D
+from bolt.dims import Dim
+from bolt.graph.attributes import attr, operand
+from bolt.graph.draft import Draft, Expression, need, need_first_only, unit_inner, weight_view
+from bolt.graph.layouts import channels_last, widest
+from bolt.graph.lower import Lowering
+from bolt.ops.conv import ConvSpec, ConvTransposeSpec
+from bolt.ops.spatial import PoolSpec, ResizeSpec
+from bolt.program import Halo, View
+from bolt.types import F32
+
+
+def pair(values: Sequence[int]) -> tuple[int, int]:
+    """(h, w) of a 1-D or 2-D attribute: 1-D means h = 1."""
+    return (1, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
+
+
+def _pair_along(values: Sequence[int], step: int) -> tuple[int, int]:
+    """`pair`, in reverse when `step` is -1."""
+    first, second = pair(values)[::step]
+    return first, second
+
+
+def image(view: View, *, turned: bool = False) -> View:
+    """A (N, C, spatial...) view as (n, h, w, c); `turned` exchanges h and w."""
+    if len(view.dims) == 3:
+        view = view.insert(2)
+    return view.permute((0, 3, 2, 1) if turned else (0, 2, 3, 1))
+
+
+def window_pads(
+    node: ir.Node,
+    extents: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """(begin, end) pads per spatial dim, with `auto_pad` resolved; None when they depend on run-time dims."""
+    rank = len(kernel)
+    mode = attr(node, "auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        pads = tuple(int(p) for p in attr(node, "pads", (0,) * (2 * rank)))
+        return pads[:rank], pads[rank:]
+    if mode == "VALID":
+        return (0,) * rank, (0,) * rank
+    begin, end = [], []
+    for extent, k, s, d in zip(extents, kernel, strides, dilations, strict=True):
+        if s == 1:
+            total = (k - 1) * d
+        elif isinstance(extent, int):
+            total = max((-(-extent // s) - 1) * s + (k - 1) * d + 1 - extent, 0)
+        else:
+            return None
+        small, large = total // 2, total - total // 2
+        begin.append(small if mode == "SAME_UPPER" else large)
+        end.append(large if mode == "SAME_UPPER" else small)
+    return tuple(begin), tuple(end)
+
+
+def conv_pads(node: ir.Node, dims: Sequence[Dim], kernel: Sequence[int]) -> Halo | None:
+    """Zeros a Conv reads around each dim of its input (N, C, spatial...)."""
+    rank = len(kernel)
+    pads = window_pads(
+        node, dims[2:], kernel, attr(node, "strides", (1,) * rank), attr(node, "dilations", (1,) * rank)
+    )
+    if pads is None or min(*pads[0], *pads[1]) < 0:
+        return None
+    return ((0, 0), (0, 0), *zip(*pads, strict=True))
+
+
+def add_bias(view: View | None) -> Callable[[Expression, int], int]:
+    """A prologue that adds `view` (broadcastable to the output) to the accumulator."""
+
+    def prologue(expression: Expression, acc: int) -> int:
+        return acc if view is None else expression.builder.op("add", acc, expression.input(view))
+
+    return prologue
+
+
+def channel_bias(low: Lowering, node: ir.Node, index: int, rank: int) -> View | None:
+    """Input `index`, one number per channel, broadcastable to (N, C, spatial...)."""
+    value = operand(node, index)
+    if value is None:
+        return None
+    view = low.view(value)
+    for _ in range(rank - 2):
+        view = view.insert(len(view.dims))
+    return view
+
+
+def spatial_arrange(
+    source: View, *rest: View, turned: bool = False
+) -> Callable[[View, Sequence[View]], Sequence[View]]:
+    """Operands of a channels-last kernel: (n, p, q, c) output and epilogue inputs around fixed inputs."""
+
+    def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:
+        first, *others = (image(v, turned=turned) for v in (out, *extras))
+        return [unit_inner(first), source, *rest, *others]
+
+    return arrange
+
+
+def spatial_input(low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool = False) -> View:
+    """Input 0 as (n, h, w, c): channels contiguous, pixel stride static, zeros around it as asked."""
+    value = node.inputs[0]
+    assert value is not None
+    view = low.view(value)
+    rank = len(view.dims)
+    need(node, rank in (3, 4), f"{rank - 2}-D spatial dims have no kernel")
+    need(node, isinstance(view.dims[1], int), "the number of channels is only known at run time")
+    if halo:
+        enough = all(v[0] >= h[0] and v[1] >= h[1] for v, h in zip(view.halo, halo, strict=True))
+        halo = halo if enough else widest(halo, low.layouts.halo(value))
+    found = image(low.conform(view, channels_last(rank), halo), turned=turned)
+    if not isinstance(found.strides[2], int):
+        found = image(low.relaid(view, channels_last(rank), halo), turned=turned)
+    return unit_inner(found)
+
+
+def conv(low: Lowering, node: ir.Node) -> Draft:
+    weights = low.array(operand(node, 1))
+    need(node, weights is not None and weights.dtype == np.float32, "the weights are not constant fp32")
+    assert weights is not None
+    rank = weights.ndim
+    need(node, rank in (3, 4), f"{rank - 2}-D convolution has no kernel")
+    kernel = weights.shape[2:]
+    value = node.inputs[0]
+    assert value is not None
+    halo = conv_pads(node, low.dims(value), kernel)
+    need(node, halo is not None, "the pads depend on run-time dims, or are negative")
+    assert halo is not None
+    # A column of pixels is turned into a row: kernels make tiles of neighbouring pixels of one row.
+    turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)
+    flip = -1 if turned else 1
+    source = spatial_input(low, node, halo, turned=turned)
+    if rank == 3:
+        weights = weights[:, :, None, :]
+    if turned:
+        weights = np.ascontiguousarray(weights.transpose(0, 1, 3, 2))
+    pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]][::flip]
+    make = partial(
+        ConvSpec,
+        stride=_pair_along(attr(node, "strides", (1,) * (rank - 2)), flip),
+        dilation=_pair_along(attr(node, "dilations", (1,) * (rank - 2)), flip),
+        pad=(pads[0][0], pads[1][0]),
+        pad_end=(pads[0][1], pads[1][1]),
+        groups=attr(node, "group", 1),
+    )
+    return Draft(
+        dims=low.dims(node.outputs[0]),
+        order=channels_last(rank),
+        make=make,
+        arrange=spatial_arrange(source, weight_view(weights), turned=turned),
+        constants={2: weights},
+        prologue=add_bias(channel_bias(low, node, 2, rank)),
+    )
+
+
+def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
+    weights = low.array(operand(node, 1))
+    need(node, weights is not None and weights.dtype == np.float32, "the weights are not constant fp32")
+    assert weights is not None
+    rank = weights.ndim
+    need(node, rank in (3, 4), f"{rank - 2}-D transposed convolution has no kernel")
+    kernel, spatial = weights.shape[2:], rank - 2
+    strides = attr(node, "strides", (1,) * spatial)
+    dilations = attr(node, "dilations", (1,) * spatial)
+    value = node.inputs[0]
+    assert value is not None
+    dims, out = low.dims(value), low.dims(node.outputs[0])
+    begin = []
+    for axis in range(spatial):
+        full = D.add(D.mul(D.sub(dims[axis + 2], 1), strides[axis]), (kernel[axis] - 1) * dilations[axis] + 1)
+        full = D.add(full, attr(node, "output_padding", (0,) * spatial)[axis])
+        total = D.sub(full, out[axis + 2])
+        if attr(node, "auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in node.attributes:
+            begin.append(int(attr(node, "pads", (0,) * (2 * spatial))[axis]))
+            continue
+        need(node, isinstance(total, int) and total >= 0, "the pads depend on run-time dims")
+        assert isinstance(total, int)
+        half = total // 2
+        begin.append(half if attr(node, "auto_pad", "NOTSET") == "SAME_UPPER" else total - half)
+    need(node, min(begin) >= 0, "negative pads")
+    source = spatial_input(low, node)
+    if rank == 3:
+        weights = weights[:, :, None, :]
+    make = partial(
+        ConvTransposeSpec,
+        stride=pair(strides),
+        dilation=pair(dilations),
+        pad=(0, begin[0]) if rank == 3 else (begin[0], begin[1]),
+        groups=attr(node, "group", 1),
+    )
+    return Draft(
+        dims=out,
+        order=channels_last(rank),
+        make=make,
+        arrange=spatial_arrange(source, weight_view(weights)),
+        constants={2: weights},
+        prologue=add_bias(channel_bias(low, node, 2, rank)),
+    )
+
+
+def pool(low: Lowering, node: ir.Node) -> Draft:
+    kind = "max" if node.op_type == "MaxPool" else "avg"
+    need_first_only(node)
+    value = node.inputs[0]
+    assert value is not None
+    need(node, low.dtype(value) is F32, "only fp32 images have a kernel")
+    kernel = tuple(attr(node, "kernel_shape"))
+    spatial = len(kernel)
+    need(node, spatial in (1, 2), f"{spatial}-D pooling has no kernel")
+    strides = attr(node, "strides", (1,) * spatial)
+    dilations = attr(node, "dilations", (1,) * spatial)
+    pads = window_pads(node, low.dims(value)[2:], kernel, strides, dilations)
+    need(node, pads is not None, "the pads depend on run-time dims")
+    assert pads is not None
+    make = partial(
+        PoolSpec,
+        kind=kind,
+        kernel=pair(kernel),
+        stride=pair(strides),
+        dilation=pair(dilations),
+        pad=(0, pads[0][0]) if spatial == 1 else pair(pads[0]),
+        pad_end=(0, pads[1][0]) if spatial == 1 else pair(pads[1]),
+        count_include_pad=bool(attr(node, "count_include_pad", 0)),
+    )
+    return Draft(
+        dims=low.dims(node.outputs[0]),
+        order=channels_last(spatial + 2),
+        make=make,
+        arrange=spatial_arrange(spatial_input(low, node)),
+    )
+
+
+def resize(low: Lowering, node: ir.Node) -> Draft:
+    value = node.inputs[0]
+    assert value is not None
+    dims, out = low.dims(value), low.dims(node.outputs[0])
+    mode = attr(node, "mode", "nearest")
+    need(node, low.dtype(value) is F32, "only fp32 images have a kernel")
+    need(node, mode in ("nearest", "linear"), f"mode {mode} has no kernel")
+    need(node, len(dims) in (3, 4), "only 1-D and 2-D images have a kernel")
+    need(node, D.equal(dims[0], out[0]) and D.equal(dims[1], out[1]), "it resizes the batch or the channels")
+    for name in ("antialias", "exclude_outside"):
+        need(node, not attr(node, name, 0), f"{name} has no kernel")
+    need(
+        node,
+        attr(node, "keep_aspect_ratio_policy", "stretch") == "stretch",
+        "aspect ratio policies have no kernel",
+    )
+    need(node, attr(node, "axes") is None, "the axes attribute has no kernel")
+    upsample = node.op_type == "Upsample"
+    old = upsample or (node.version or low.opset) < 11
+    coordinate = "asymmetric" if old else attr(node, "coordinate_transformation_mode", "half_pixel")
+    known = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+    need(node, coordinate in known, f"coordinate mode {coordinate} has no kernel")
+    make = partial(
+        ResizeSpec,
+        mode=mode,
+        coordinate=coordinate,
+        nearest="floor" if old else attr(node, "nearest_mode", "round_prefer_floor"),
+        scales=_scales(low, node, len(dims)),
+    )
+    return Draft(
+        dims=out,
+        order=channels_last(len(dims)),
+        make=make,
+        arrange=spatial_arrange(spatial_input(low, node)),
+    )
+
+
+def _scales(low: Lowering, node: ir.Node, rank: int) -> tuple[float, float]:
+    """The (h, w) scales the node states; (0, 0) when it gives sizes."""
+    if node.op_type == "Upsample" or len(node.inputs) == 2:
+        stated = low.array(operand(node, 1)) if len(node.inputs) > 1 else np.asarray(attr(node, "scales"))
+    else:
+        stated = low.array(operand(node, 2))
+    if stated is None or stated.size != rank:
+        need(node, operand(node, 3) is not None, "the scales are only known at run time")
+        return 0.0, 0.0
+    h, w = (1.0, stated[2]) if rank == 3 else (stated[2], stated[3])
+    return float(h), float(w)
