@@ -200,9 +200,9 @@ void HostTick(void* host, int32_t step) {
 }  // namespace
 
 // Runs a module `rounds` times and writes the time of each into `us` (may be null).
-BOLT_EXPORT int32_t bolt_host_run(const BoltModuleTable* table, const BoltModule* module, const BoltTensor* inputs,
-                                  Host* host, int32_t threads, int32_t rounds, double* us, char* error,
-                                  size_t error_bytes) {
+BOLT_EXPORT int32_t bolt_host_run(const BoltModuleTable* table, const BoltModule* module,
+                                  const BoltTensor* inputs, Host* host, int32_t threads, int32_t rounds,
+                                  double* us, char* error, size_t error_bytes) {
   BoltContext context;
   memset(&context, 0, sizeof context);
   context.host = host;
@@ -241,11 +241,11 @@ void RunPart(void* argument, size_t part) {
 
 }  // namespace
 
-// Calls a kernel `calls` times, taking the operand pointers of set 0, 1, ... in turn from `first`, and writes the
-// time of each call into `us` (may be null).
-BOLT_EXPORT void bolt_kernel_run(Kernel kernel, void* const* pointers, int32_t operands, int32_t sets, int32_t first,
-                                 const int64_t* d, char* scratch, uint64_t scratch_bytes, int64_t parts, Pool* pool,
-                                 int32_t calls, double* us) {
+// Calls a kernel `calls` times, taking the operand pointers of set 0, 1, ... in turn from `first`, and writes
+// the time of each call into `us` (may be null).
+BOLT_EXPORT void bolt_kernel_run(Kernel kernel, void* const* pointers, int32_t operands, int32_t sets,
+                                 int32_t first, const int64_t* d, char* scratch, uint64_t scratch_bytes,
+                                 int64_t parts, Pool* pool, int32_t calls, double* us) {
   Call call = {kernel, nullptr, d, scratch, scratch_bytes, parts};
   for (int32_t i = 0; i < calls; i++) {
     call.p = pointers + size_t((first + i) % sets) * operands;
