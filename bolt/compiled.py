@@ -46,7 +46,7 @@ class CompiledModel:
         feeds: sample inputs.
         notes: further facts of the report.
         tools: versions of what took part.
-        nodes: how many nodes the model has.
+        nodes: how many nodes the model has after the graph passes.
     """
 
     source: Source

@@ -99,9 +99,10 @@ def _compile(
 ) -> CompiledModel:
     progress(Event(stage="load", detail=given.name))
     model = load(given.path)
-    nodes = sum(1 for _ in model.graph)
-    progress(Event(stage="graph", detail=f"{nodes} nodes"))
+    stored = sum(1 for _ in model.graph)
+    progress(Event(stage="graph", detail=f"{stored} nodes"))
     run_passes(model, canonical=canonical)
+    nodes = sum(1 for _ in model.graph)
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
@@ -121,6 +122,7 @@ def _compile(
             "threads": options.thread_count,
             "device": device_name(),
             "sizes": sizes,
+            "stored_nodes": stored,
             "flops_share": covered.flops_share,
         },
     )

@@ -123,7 +123,7 @@ class Report:
 
     Attributes:
         model: its name.
-        nodes: how many nodes it has.
+        nodes: how many nodes it has after the graph passes.
         partitions: what bolt took.
         rejections: what it did not take, and which candidates lost or failed, with reasons.
         bolt_ms: time of one whole run as it ships, None when not measured.
