@@ -9,33 +9,32 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import mmap
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import emulation
 import numpy as np
 
 from bolt.kernels.family import Config, Family
 from bolt.ops.spec import Operand, Spec
-from bolt.target import TARGETS, Target, runs_here
+from bolt.target import TARGETS, Target, by_name, runs_here
 from bolt.templates import ROOT
+from bolt.toolchain.host import Compiler, find_compiler, kernel_flags
 from bolt.types import F32, DType
 
-CPU_TARGETS = tuple(t for t in TARGETS if runs_here(t))
-"""The targets whose code this machine can execute."""
+_ASKED = os.environ.get("BOLT_TEST_TARGETS")
+CPU_TARGETS = (
+    tuple(by_name(n) for n in _ASKED.split(",")) if _ASKED else tuple(t for t in TARGETS if runs_here(t))
+)
+"""The targets whose code this machine can execute, or those asked for (emulated where it cannot)."""
 
 GUARD = 67  # elements; odd, so that operands are aligned to their element size only
-FLAGS = (
-    *("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"),
-    *("-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", "-Werror"),
-)
-_CACHE = Path(tempfile.gettempdir()) / f"bolt-test-kernels-{os.getuid()}"
 _PAGE = mmap.PAGESIZE
+_CALLER = Path(__file__).with_name("call_kernel.cc")
 
 
 def f32(dims: Sequence[int | None], strides: Sequence[int | None] | None = None) -> Operand:
@@ -84,10 +83,6 @@ class Buffer:
         if not any(map(any, halo)):
             self.view[...] = _sentinel(dtype)
 
-    @property
-    def address(self) -> int:
-        return self.memory.ctypes.data + self.start * self.memory.itemsize
-
     def outside_view(self) -> np.ndarray:
         """The bytes of everything that is not an element of the view."""
         copy = self.memory.copy()
@@ -131,9 +126,57 @@ def _memory(dtype: np.dtype, extent: int, *, page_end: bool) -> np.ndarray:
     return np.frombuffer(mapping, dtype, count=pages * _PAGE // dtype.itemsize)
 
 
+Block = tuple[np.ndarray, int]
+"""Memory, and the index in it of an operand's element 0. Blocks may share their memory."""
+
+
+def call(
+    text: str,
+    name: str,
+    target: Target,
+    blocks: Sequence[Block],
+    ints: Sequence[int] = (),
+    *,
+    scratch_bytes: int = 0,
+    parts: int = 1,
+) -> None:
+    """Calls the function `name` of the translation unit `text` for all parts, the last one first."""
+    if not runs_here(target):
+        _call_emulated(text, name, target, blocks, ints, scratch_bytes=scratch_bytes, parts=parts)
+        return
+    addresses = [memory.ctypes.data + start * memory.itemsize for memory, start in blocks]
+    _call(compile_kernel(text, name, target), addresses, ints, scratch_bytes, parts)
+
+
+def _call_emulated(
+    text: str,
+    name: str,
+    target: Target,
+    blocks: Sequence[Block],
+    ints: Sequence[int],
+    *,
+    scratch_bytes: int,
+    parts: int,
+) -> None:
+    """The same in an emulated process, whose file format tests/kernels/call_kernel.cc tells."""
+    memories = list({id(memory): memory for memory, _ in blocks}.values())
+    places = {id(memory): index for index, memory in enumerate(memories)}
+    operands = [n for memory, start in blocks for n in (places[id(memory)], start * memory.itemsize)]
+    sizes = [memory.nbytes for memory in memories]
+    head = [len(memories), len(blocks), len(ints), scratch_bytes, parts, *sizes, *operands, *ints]
+    program, library = emulation.program(_CALLER, target.arch), _library(text, target, _compiler(target))
+    with tempfile.TemporaryDirectory() as folder:
+        request, result = Path(folder, "request"), Path(folder, "result")
+        request.write_bytes(np.array(head, np.int64).tobytes() + b"".join(m.tobytes() for m in memories))
+        emulation.run(target.arch, program, library, name, request, result)
+        data = result.read_bytes()
+    for memory, end in zip(memories, np.cumsum(sizes), strict=True):
+        memory.view(np.uint8)[:] = np.frombuffer(data[end - memory.nbytes : end], np.uint8)
+
+
 def compile_kernel(text: str, name: str, target: Target) -> Callable[..., None]:
     """The compiled function `name` of the translation unit `text`."""
-    function = _library(text, target)[name]
+    function = _opened(_library(text, target, _compiler(target)))[name]
     function.restype = None
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     return function
@@ -144,22 +187,21 @@ def _headers() -> str:
     return "".join(p.read_text() for p in sorted((ROOT / "include").rglob("*.h")))
 
 
+def _compiler(target: Target) -> Compiler:
+    """$CXX, else g++, on its own architecture; else a cross compiler."""
+    return find_compiler(os.environ.get("CXX", "g++") if runs_here(target) else None, arch=target.arch)
+
+
 @functools.cache
-def _library(text: str, target: Target) -> ctypes.CDLL:
-    compiler = os.environ.get("CXX", "g++")
-    command = [compiler, *FLAGS, f"-DBOLT_VL={target.vector_lanes}", *target.flags, f"-I{ROOT / 'include'}"]
-    key = hashlib.sha256("\0".join((text, _headers(), *command)).encode()).hexdigest()
-    library = _CACHE / f"{key}.so"
-    if not library.exists():
-        _CACHE.mkdir(exist_ok=True)
-        source = _CACHE / f"{key}.{os.getpid()}.cc"
-        source.write_text(text)
-        temporary = source.with_suffix(".so")
-        done = subprocess.run([*command, str(source), "-o", str(temporary)], capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(command)} {source}\n{done.stderr[-4000:]}"
-        source.unlink()
-        temporary.rename(library)
-    return ctypes.CDLL(str(library))
+def _library(text: str, target: Target, compiler: Compiler) -> Path:
+    flags = (*kernel_flags(compiler, target), "-Wextra", "-Werror", "-shared", f"-I{ROOT / 'include'}")
+    state = _headers() + compiler.identity
+    return emulation.compiled(text, [*compiler.argv, *flags], link=("-lm",), headers=state)
+
+
+@functools.cache
+def _opened(path: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(path))
 
 
 def random_values(operand: Operand, rng: np.random.Generator, *, exact: bool) -> np.ndarray:
@@ -212,14 +254,13 @@ def run(
         buffers[index].view[...] = values
     constants = {i: arrays[i] for i in spec.constants}
     packed = {i: _with_guard(a) for i, a in family.pack(spec, config, target, constants).items()}
-    addresses = [packed[i].ctypes.data if i in packed else b.address for i, b in enumerate(buffers)]
+    blocks = [(packed[i], GUARD) if i in packed else (b.memory, b.start) for i, b in enumerate(buffers)]
     name = f"bolt_test_{family.name}"
     text = family.render(spec, config, target, name)
     assert text == family.render(spec, config, target, name), "rendering is not deterministic"
     outside = [b.outside_view() for b in buffers]
-    _call(
-        compile_kernel(text, name, target), addresses, ints, family.scratch_bytes(spec, config, target), parts
-    )
+    scratch_bytes = family.scratch_bytes(spec, config, target)
+    call(text, name, target, blocks, ints, scratch_bytes=scratch_bytes, parts=parts)
     for index, (buffer, expected) in enumerate(zip(buffers, outside, strict=True)):
         assert np.array_equal(buffer.outside_view(), expected), f"wrote outside operand {index}"
     for index, values in arrays.items():
@@ -236,7 +277,7 @@ def _with_guard(packed: np.ndarray) -> np.ndarray:
     assert packed.ndim == 1, "packed constants are 1-D"
     guarded = np.full(len(packed) + 2 * GUARD, _sentinel(packed.dtype), packed.dtype)
     guarded[GUARD:-GUARD] = packed
-    return guarded[GUARD:-GUARD]
+    return guarded
 
 
 def _call(
