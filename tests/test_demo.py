@@ -174,21 +174,32 @@ def test_a_missing_model_is_an_error_and_not_a_traceback(run_demo, tmp_path):
     assert done.exit_code not in (0, 1), done.output
 
 
-def test_results_that_differ_are_told():
+def made(*, bolt="a", failures=()):
     samples = Samples(ms={"ort": [[2.0]], "bolt": [[1.0]]})
-    same = outcome.Outcome(answers={"ort": ("a",), "bolt": ("a",)}, failures=(), error=0.0, samples=samples)
-    other = outcome.Outcome(answers={"ort": ("a",), "bolt": ("b",)}, failures=(), error=0.0, samples=samples)
-    wrong = outcome.Outcome(
-        answers={"ort": ("a",), "bolt": ("a",)}, failures=("output 'y' is off",), error=1.0, samples=samples
-    )
-    assert same.agree and not other.agree and not wrong.agree
-    assert "differs" in str(outcome._answer_rows(other))
+    errors = {"ort": 0.0, "bolt": 0.0}
+    answers = {"ort": ("a",), "bolt": (bolt,)}
+    return outcome.Outcome(answers=answers, failures=failures, errors=errors, samples=samples)
+
+
+def test_results_that_differ_are_told():
+    assert made().agree
+    assert not made(bolt="b").agree
+    assert not made(failures=("output 'y' is off",)).agree
+    assert "differs" in str(outcome._answer_rows(made(bolt="b")))
 
 
 def test_the_check_notices_a_wrong_output(tmp_path):
     job = jobs.generated_job(tmp_path)
     session = ort.InferenceSession(job.model)
-    outputs = [session.run(None, dict(feed)) for feed in job.feeds]
-    assert outcome._checked(job, outputs)[0] == ()
-    outputs[0][0][0, 0] += 0.5 * np.abs(outputs[0][0]).max()
-    assert len(outcome._checked(job, outputs)[0]) == 1
+    right, wrong = ([session.run(None, dict(feed)) for feed in job.feeds] for _ in range(2))
+    wrong[0][0][0, 0] += 0.5 * np.abs(wrong[0][0]).max()
+    checked = outcome._checked(job, {"ort": right, "bolt": wrong})
+    assert checked["ort"].failures == () and checked["ort"].error < 1e-4
+    assert len(checked["bolt"].failures) == 1 and checked["bolt"].error > 0.1
+
+
+@pytest.mark.network
+def test_the_page_is_read(run_demo):
+    done = run_demo()
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Let us first determine markers of the coins and the") == 2

@@ -25,13 +25,13 @@ class Outcome:
     Attributes:
         answers: engine -> a line per call.
         failures: sentences about outputs that are wrong.
-        error: bolt's largest error relative to an output's range.
+        errors: engine -> largest error relative to an output's range.
         samples: their times.
     """
 
     answers: Mapping[str, tuple[str, ...]]
     failures: tuple[str, ...]
-    error: float
+    errors: Mapping[str, float]
     samples: Samples
 
     @property
@@ -47,27 +47,50 @@ def compare(job: Job, artifact: Artifact, threads: int, progress: Progress) -> O
     opened = {engine.name: engine.open(opening) for engine in (ORT, BOLT)}
     bound = {name: [bind(feed) for feed in job.feeds] for name, bind in opened.items()}
     outputs = {name: [call() for call in calls] for name, calls in bound.items()}
-    failures, error = _checked(job, outputs["bolt"])
+    checked = _checked(job, outputs)
     progress(Event(stage="time", detail="interleaved"))
     samples = interleave({name: _all(calls) for name, calls in bound.items()}, _PROTOCOL)
     answers = {name: tuple(job.answer(found) for found in calls) for name, calls in outputs.items()}
-    return Outcome(answers=answers, failures=failures, error=error, samples=samples)
+    return Outcome(
+        answers=answers,
+        failures=checked["bolt"].failures,
+        errors={name: c.error for name, c in checked.items()},
+        samples=samples,
+    )
 
 
 def _all(calls: Sequence[Call]) -> Call:
     return lambda: [call() for call in calls]
 
 
-def _checked(job: Job, outputs: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[str, ...], float]:
-    reference = stock_session(job.model, 1, optimized=False)
-    names = [output.name for output in reference.get_outputs()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """An engine's outputs against the reference."""
+
+    failures: tuple[str, ...]
+    error: float
+
+
+def _checked(job: Job, outputs: Mapping[str, Sequence[Sequence[np.ndarray]]]) -> dict[str, _Checked]:
+    """Every engine's outputs (one list per call) against ONNX Runtime without optimizations."""
+    session = stock_session(job.model, 1, optimized=False)
+    reference = [session.run(None, dict(feed)) for feed in job.feeds]
+    names = [output.name for output in session.get_outputs()]
+    return {engine: _compared(names, found, reference) for engine, found in outputs.items()}
+
+
+def _compared(
+    names: Sequence[str], outputs: Sequence[Sequence[np.ndarray]], reference: Sequence[Sequence[np.ndarray]]
+) -> _Checked:
     verdicts = [
         (f"call {index}, output {name!r}", compare_model(np.asarray(got), np.asarray(want)))
-        for index, feed in enumerate(job.feeds)
-        for name, got, want in zip(names, outputs[index], reference.run(None, dict(feed)), strict=True)
+        for index, (found, wanted) in enumerate(zip(outputs, reference, strict=True))
+        for name, got, want in zip(names, found, wanted, strict=True)
     ]
-    failures = tuple(f"{what}: {verdict.reason}" for what, verdict in verdicts if not verdict.ok)
-    return failures, max(verdict.max_rel_to_range for _, verdict in verdicts)
+    return _Checked(
+        failures=tuple(f"{what}: {verdict.reason}" for what, verdict in verdicts if not verdict.ok),
+        error=max(verdict.max_rel_to_range for _, verdict in verdicts),
+    )
 
 
 def describe(job: Job, artifact: Artifact, outcome: Outcome, threads: int) -> str:
@@ -92,7 +115,9 @@ def _answer_rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _agreement(outcome: Outcome) -> str:
-    error = f"max error {outcome.error:.1e} of the output's range (allowed {MODEL_TOLERANCE:.0e})"
+    bolt, ort = outcome.errors["bolt"], outcome.errors["ort"]
+    limits = f"ONNX Runtime's own {ort:.1e}, allowed {MODEL_TOLERANCE:.0e}"
+    error = f"max error {bolt:.1e} of the output's range ({limits})"
     verdict = "equal" if outcome.agree else "NOT EQUAL"
     return "; ".join([verdict, error, *outcome.failures[:3]])
 

@@ -61,6 +61,13 @@ def test_warming_up_goes_on_for_its_time():
     assert world.log.index("rest") == pytest.approx(101, abs=2)
 
 
+def test_a_long_call_warms_up_once():
+    world = World()
+    protocol = Protocol(rounds=1, burst_s=0.01, warm_s=0.0, warm_calls=5, limit_s=1e9)
+    world.run(protocol, a=world.engine("a", 200.0))
+    assert world.log[world.log.index("rest") :] == ["rest", "a", "a"], "one warm, one counted"
+
+
 def test_rounds_end_at_the_limit_but_not_before_the_least():
     world = World()
     protocol = Protocol(rounds=50, burst_s=0.01, warm_s=0.0, limit_s=0.0, least_rounds=3)
