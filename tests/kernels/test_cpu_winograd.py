@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernels.conv_specs import Conv
-from kernels.harness import CPU_TARGETS, check
+from kernels.harness import CPU_TARGETS, check, run
 
 from bolt.kernels.cpu_winograd import TRANSFORMS, CpuWinograd
 from bolt.ops.conv import ConvSpec
 from bolt.target import Target
+from bolt.types import F32
+from bolt.verify import tolerance
 
 CPU_WINOGRAD = CpuWinograd()
 CASES = {
@@ -64,12 +66,24 @@ def test_run_time_extents(target: Target) -> None:
         check(CPU_WINOGRAD, spec, ints, target=target, parts=2, exact=False, tolerance=TOLERANCE[4])
 
 
+@pytest.mark.parametrize("m", TRANSFORMS)
+def test_errors_stay_within_the_shared_tolerance(m: int) -> None:
+    target, rng = CPU_TARGETS[0], np.random.default_rng(3)
+    spec = Conv(h=12, w=12, c=64, k=32, kernel=(3, 3), pad=(1, 1), epilogue="none").spec()
+    config = next(c for c in CPU_WINOGRAD.configs(spec, target) if c.m == m)
+    image = rng.standard_normal((1, 12, 12, 64)).astype(np.float32)
+    weights = rng.standard_normal((32, 64, 3, 3)).astype(np.float32)
+    got = run(CPU_WINOGRAD, spec, {1: image, 2: weights}, target=target, config=config)
+    want = spec.reference([image, weights])[0]
+    assert np.abs(got - want).max() <= tolerance(F32, 9 * 64) * np.abs(want).max()
+
+
 def test_configs_of_a_target() -> None:
     target = CPU_TARGETS[0]
     spec = Conv(h=9, w=9, c=16, k=64, kernel=(3, 3), pad=(1, 1)).spec()
     for config in CPU_WINOGRAD.configs(spec, target)[::3]:
-        tolerance = TOLERANCE[config.m]
-        check(CPU_WINOGRAD, spec, target=target, config=config, exact=False, tolerance=tolerance)
+        limit = TOLERANCE[config.m]
+        check(CPU_WINOGRAD, spec, target=target, config=config, exact=False, tolerance=limit)
 
 
 def test_shares_split_channels_of_small_images() -> None:
