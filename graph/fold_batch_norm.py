@@ -37,6 +37,8 @@ def _affine(node: ir.Node) -> Affine | None:
     if is_training or is_read or any(p is None for p in parameters):
         return None
     scale, bias, mean, variance = (np.asarray(p, np.float64) for p in parameters)
+    if scale.ndim != 1 or len({p.shape for p in (scale, bias, mean, variance)}) != 1:
+        return None
     with np.errstate(invalid="ignore", divide="ignore"):
         factor = scale / np.sqrt(variance + float(attr(node, "epsilon", 1e-5)))
         shift = bias - mean * factor

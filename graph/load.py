@@ -12,10 +12,16 @@ from google.protobuf.message import DecodeError
 from onnx_ir.passes import common
 
 from bolt.errors import ModelError
+from bolt.graph.consistency import contradiction, not_text
 
 OLDEST_OPSET = 7
 _LARGEST_BYTES = (2 << 30) - 1
 """A protobuf message can't be larger; larger models keep their weights in other files."""
+
+_READER_ERRORS = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError),
+    *(AssertionError, NotImplementedError, MemoryError, OverflowError),
+)
 
 _CONSTANT_TYPES = {
     "value_int": np.int64,
@@ -51,7 +57,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> ir.Model:
         _normalize(model)
     except ModelError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError) as error:
+    except _READER_ERRORS as error:
         # onnx_ir reports malformed protos by whichever of these its readers trip over.
         raise ModelError(f"{where}: not a valid ONNX model ({error}); export or download it again") from error
     return model
@@ -106,12 +112,19 @@ def _check_opset(proto: onnx.ModelProto, where: str) -> None:
 
 
 def _check(proto: onnx.ModelProto, where: str) -> None:
-    """onnx.checker on the model's structure."""
+    """onnx.checker on the model's structure, then types and shapes."""
+    small = _skeleton(proto)
+    if field := not_text(small):
+        raise ModelError(
+            f"{where}: damaged ({field} holds bytes that are no text); export or download it again"
+        )
     try:
-        onnx.checker.check_model(_skeleton(proto))
+        onnx.checker.check_model(small)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{where}: not a valid ONNX model ({reason}); export it again") from error
+    if reason := contradiction(proto):
+        raise ModelError(f"{where}: the model contradicts itself ({reason}); export it again")
 
 
 def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -121,6 +134,8 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     # Before IR version 4 every initializer had to be an input too; ORT does not insist, nor do we.
     small = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    small.producer_name, small.producer_version = proto.producer_name, proto.producer_version
+    small.metadata_props.extend(proto.metadata_props)
     small.opset_import.extend(proto.opset_import)
     small.functions.extend(proto.functions)
     small.graph.name = proto.graph.name
@@ -197,13 +212,24 @@ def _check_names(model: ir.Model, where: str) -> None:
 def _check_tensors(model: ir.Model, where: str) -> None:
     """Every constant has as many bytes as its shape needs."""
     for value in _values(model):
-        tensor = value.const_value
-        if tensor is None:
+        if value.const_value is None:
             raise ModelError(f"{where}: initializer {value.name!r} has no content; export the model again")
-        if tensor.dtype != ir.DataType.STRING and len(tensor.tobytes()) != tensor.nbytes:
-            raise ModelError(
-                f"{where}: initializer {value.name!r} has the wrong size; export the model again"
-            )
+        _check_tensor(value.const_value, f"initializer {value.name!r}", where)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                _check_tensor(attribute.as_tensor(), f"attribute {attribute.name} of {node.op_type}", where)
+
+
+def _check_tensor(tensor: ir.TensorProtocol, what: str, where: str) -> None:
+    if tensor.dtype == ir.DataType.STRING:
+        return
+    try:
+        fits = len(tensor.tobytes()) == tensor.nbytes and tensor.numpy().shape == tuple(tensor.shape)
+    except _READER_ERRORS:
+        fits = False
+    if not fits:
+        raise ModelError(f"{where}: {what} does not have the size its type and dims ask for; export it again")
 
 
 def _normalize(model: ir.Model) -> None:
