@@ -204,7 +204,7 @@ def test_the_cache_can_be_shown_moved_and_emptied(cache, tmp_path):
     with Records.below(cache) as records:
         records.put(key, Measurement(status="ok", median_us=1.0, calls=3))
     shown = json.loads(call("cache", "show", "--json").stdout)
-    assert {p["name"] for p in shown["parts"]} == {"objects", "artifacts", "failed", "records"}
+    assert {p["name"] for p in shown["parts"]} >= {"objects", "artifacts", "failed", "records"}
     assert "1 measurements" in call("cache", "export", tmp_path / "r.json").output
     assert call("cache", "clear").exit_code == 0
     with Records.below(cache) as records:
