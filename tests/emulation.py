@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -31,6 +32,8 @@ def obstacle(target: Target) -> str:
     """Why code for `target` can't be built and run on this machine; "" when it can."""
     if runs_here(target):
         return ""
+    if target.arch == platform.machine():
+        return f"this CPU is no {target.name}"
     try:
         cross_compiler(target.arch)
     except ToolchainError as error:

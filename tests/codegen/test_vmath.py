@@ -36,7 +36,7 @@ SWEEPS = [
 ]
 POINTS = 1 << 16
 
-each_target = pytest.mark.parametrize("target", h.CPU_TARGETS, ids=lambda t: t.name)
+each_target = pytest.mark.parametrize("target", h.EVERY_TARGET)
 
 
 def source() -> str:

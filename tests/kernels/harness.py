@@ -18,6 +18,7 @@ from typing import Any
 
 import emulation
 import numpy as np
+import pytest
 
 from bolt.kernels.family import Config, Family
 from bolt.ops.spec import Operand, Spec
@@ -32,8 +33,15 @@ CPU_TARGETS = (
 )
 """The targets whose code this machine can execute, or those asked for (emulated where it cannot)."""
 
+EVERY_TARGET = tuple(
+    pytest.param(t, id=t.name, marks=pytest.mark.skipif(bool(said := emulation.obstacle(t)), reason=said))
+    for t in TARGETS
+)
+"""All targets, emulated where need be; what can't be run here is skipped with the reason."""
+
 GUARD = 67  # elements; odd, so that operands are aligned to their element size only
 _PAGE = mmap.PAGESIZE
+_STRICT = ("-Wextra", "-Werror", "-Wno-unused-const-variable")  # not every path reads every constant
 _CALLER = Path(__file__).with_name("call_kernel.cc")
 
 
@@ -194,7 +202,7 @@ def _compiler(target: Target) -> Compiler:
 
 @functools.cache
 def _library(text: str, target: Target, compiler: Compiler) -> Path:
-    flags = (*kernel_flags(compiler, target), "-Wextra", "-Werror", "-shared", f"-I{ROOT / 'include'}")
+    flags = (*kernel_flags(compiler, target), *_STRICT, "-shared", f"-I{ROOT / 'include'}")
     state = _headers() + compiler.identity
     return emulation.compiled(text, [*compiler.argv, *flags], link=("-lm",), headers=state)
 

@@ -17,37 +17,41 @@
     return x;                                                     \
   }
 
-#if defined(__clang__)
-BOLT_INLINE vf vsqrt(vf x) { return __builtin_elementwise_sqrt(x); }
+// clang turns the loop over the lanes into one instruction; GCC does not.
+#if defined(__clang__) || defined(__aarch64__)
+BOLT_PER_LANE(vsqrt, __builtin_sqrtf)
+#elif BOLT_VL == 16 && defined(__AVX512F__)
+// Operand 4 of the builtins: keep the current rounding mode.
+BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps512_mask(x, x, (uint16_t)-1, 4); }
+#elif BOLT_VL == 8 && defined(__AVX__)
+BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps256(x); }
+#elif BOLT_VL == 4 && defined(__SSE__)
+BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps(x); }
+#else
+BOLT_PER_LANE(vsqrt, __builtin_sqrtf)
+#endif
+
+#if __has_builtin(__builtin_elementwise_roundeven)
 BOLT_INLINE vf vfloor(vf x) { return __builtin_elementwise_floor(x); }
 BOLT_INLINE vf vceil(vf x) { return __builtin_elementwise_ceil(x); }
 BOLT_INLINE vf vtrunc(vf x) { return __builtin_elementwise_trunc(x); }
 BOLT_INLINE vf vround(vf x) { return __builtin_elementwise_roundeven(x); }
-#elif BOLT_VL == 16 && defined(__AVX512F__)
-// Operand 4 of the builtins: keep the current rounding mode.
-BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps512_mask(x, x, (uint16_t)-1, 4); }
+#elif BOLT_VL == 16 && defined(__AVX512F__) && !defined(__clang__)
 BOLT_INLINE vf vround(vf x) { return __builtin_ia32_rndscaleps_mask(x, 0, x, (uint16_t)-1, 4); }
 BOLT_INLINE vf vfloor(vf x) { return __builtin_ia32_rndscaleps_mask(x, 1, x, (uint16_t)-1, 4); }
 BOLT_INLINE vf vceil(vf x) { return __builtin_ia32_rndscaleps_mask(x, 2, x, (uint16_t)-1, 4); }
 BOLT_INLINE vf vtrunc(vf x) { return __builtin_ia32_rndscaleps_mask(x, 3, x, (uint16_t)-1, 4); }
 #elif BOLT_VL == 8 && defined(__AVX__)
-BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps256(x); }
 BOLT_INLINE vf vround(vf x) { return __builtin_ia32_roundps256(x, 0); }
 BOLT_INLINE vf vfloor(vf x) { return __builtin_ia32_roundps256(x, 1); }
 BOLT_INLINE vf vceil(vf x) { return __builtin_ia32_roundps256(x, 2); }
 BOLT_INLINE vf vtrunc(vf x) { return __builtin_ia32_roundps256(x, 3); }
-#elif defined(__aarch64__)
-BOLT_PER_LANE(vsqrt, __builtin_sqrtf)
+#elif defined(__aarch64__) && !defined(__clang__)
 BOLT_PER_LANE(vround, __builtin_roundevenf)
 BOLT_PER_LANE(vfloor, __builtin_floorf)
 BOLT_PER_LANE(vceil, __builtin_ceilf)
 BOLT_PER_LANE(vtrunc, __builtin_truncf)
 #else
-#if BOLT_VL == 4 && defined(__SSE__)
-BOLT_INLINE vf vsqrt(vf x) { return __builtin_ia32_sqrtps(x); }
-#else
-BOLT_PER_LANE(vsqrt, __builtin_sqrtf)
-#endif
 // Adding and subtracting 2^23 with the sign of x rounds to an integer, half to even; from 2^23 on every fp32 is one.
 BOLT_INLINE vf vround(vf x) {
   const vf magic = (vf)((vi)vset(0x1p23f) | ((vi)x & INT32_MIN));
@@ -204,9 +208,9 @@ BOLT_INLINE vf velu(vf x, vf alpha, vf inverse_scale) {
 }
 
 // Whether any lane of a mask is set.
-#if defined(__clang__)
+#if __has_builtin(__builtin_reduce_or)
 BOLT_INLINE bool vany(vi mask) { return __builtin_reduce_or(mask) != 0; }
-#elif BOLT_VL == 16 && defined(__AVX512F__)
+#elif BOLT_VL == 16 && defined(__AVX512F__) && !defined(__clang__)
 BOLT_INLINE bool vany(vi mask) { return __builtin_ia32_ptestmd512(mask, mask, (uint16_t)-1) != 0; }
 #elif BOLT_VL == 8 && defined(__AVX__)
 BOLT_INLINE bool vany(vi mask) { return __builtin_ia32_movmskps256((vf)mask) != 0; }
