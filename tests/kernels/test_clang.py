@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from kernels import harness as h
 from kernels.samples import SAMPLES
 
-from bolt.target import Target, detect
+from bolt.target import detect
 
 pytestmark = pytest.mark.skipif(not shutil.which("clang++"), reason="there is no clang++ on this machine")
 
