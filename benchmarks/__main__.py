@@ -13,9 +13,9 @@ from bolt.bench.engines import PEERS
 from bolt.bench.result import Result, load
 from bolt.bench.run import Plan
 from bolt.bench.table import regressions, table, text
-from bolt.bench.timing import Protocol
 from bolt.display import ProgressDisplay
 from bolt.errors import BoltError
+from bolt.timing import Protocol
 
 _NAMES = tuple(workload.name for workload in WORKLOADS)
 _FAILED = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bolt.bench.layers import Layer
 from bolt.bench.result import Coverage, Measured, Result, Row
-from bolt.bench.timing import Ratio, Timing
+from bolt.timing import Ratio, Timing
 
 
 def measured(ms: float | None, *, problem: str = "") -> Measured:

@@ -17,7 +17,7 @@ LAYERS = (
     ("dims", "options", "report", "target", "templates"),
     ("epilogue", "spelling"),
     ("ops",),
-    ("program", "verify"),
+    ("program", "timing", "verify"),
     ("codegen",),
     ("kernels",),
     ("graph",),

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from bolt.bench import packages
-from bolt.bench.timing import Samples
 from bolt.demo import __main__ as demo
 from bolt.demo import jobs, outcome, page, png
 from bolt.errors import ModelError
+from bolt.timing import Samples
 
 
 def nearest(*candidates):

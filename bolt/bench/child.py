@@ -20,9 +20,9 @@ from bolt.bench.engines import Bind, Call, Opening, by_name, stock_session
 from bolt.bench.layers import layers
 from bolt.bench.peak import peak_gflops
 from bolt.bench.result import Coverage, Measured, Row
-from bolt.bench.timing import Protocol, interleave
 from bolt.ep.artifact import Artifact
 from bolt.target import detect
+from bolt.timing import Protocol, interleave
 from bolt.verify import compare_model
 
 

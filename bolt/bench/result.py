@@ -10,8 +10,8 @@ from statistics import geometric_mean
 from typing import Any
 
 from bolt.bench.layers import Layer
-from bolt.bench.timing import Ratio, Timing
 from bolt.errors import ModelError
+from bolt.timing import Ratio, Timing
 
 SCHEMA = 1
 

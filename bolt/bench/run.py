@@ -18,13 +18,13 @@ from bolt.bench.child import Request
 from bolt.bench.engines import BOLT, Engine, usable
 from bolt.bench.machine import facts
 from bolt.bench.result import Result, Row, rows
-from bolt.bench.timing import DEFAULT, Protocol
 from bolt.errors import BoltError
 from bolt.graph.load import load
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
 from bolt.options import Options, Shapes, cores, make
 from bolt.report import Event, Progress, silent
+from bolt.timing import DEFAULT, Protocol
 
 _TIMEOUT_S = 1800.0
 

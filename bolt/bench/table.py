@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from bolt.bench.layers import Layer
 from bolt.bench.result import Measured, Result, Row
-from bolt.bench.timing import Ratio
+from bolt.timing import Ratio
 
 _NOISE = 0.03
 """A ratio has to fall by more than this to count as a regression, even between steady runs."""

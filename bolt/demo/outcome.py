@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 
 from bolt.bench.engines import BOLT, ORT, Opening, stock_session
-from bolt.bench.timing import Call, Protocol, Samples, interleave
 from bolt.demo.jobs import Job
 from bolt.ep.artifact import Artifact
 from bolt.report import Event, Progress
+from bolt.timing import Call, Protocol, Samples, interleave
 from bolt.verify import MODEL_TOLERANCE, compare_model
 
 _PROTOCOL = Protocol(rounds=12, burst_s=0.15, warm_calls=1, limit_s=12.0)

@@ -6,11 +6,11 @@ The child loads both, so that a crash of generated code ends the child and not t
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from bolt.errors import VerifyError
+from bolt.timing import Protocol, interleave
+from bolt.verify import compare_model
 
-_ROUNDS = 24
-_BURST_S = 0.02
-"""Each engine runs for about this long at a time, so that the other's idle threads have gone to sleep."""
-_LIMIT_S = 6.0
+PROTOCOL = Protocol(rounds=16, burst_s=0.04, warm_s=0.1, limit_s=6.0)
+"""Enough to tell 2 % apart on a quiet machine, within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +34,14 @@ class Trial:
         failures: sentences about outputs outside the tolerance.
         ort_ms: ONNX Runtime's milliseconds per run: {"min": ..., "median": ...}; empty when not timed.
         bolt_ms: the artifact's.
+        speedup: how many times faster the artifact is; None when not timed.
     """
 
     errors: Mapping[str, float]
     failures: tuple[str, ...]
     ort_ms: Mapping[str, float]
     bolt_ms: Mapping[str, float]
-
-    @property
-    def speedup(self) -> float | None:
-        """Shortest run of ONNX Runtime over shortest run of bolt: what noise disturbs least."""
-        return self.ort_ms["min"] / self.bolt_ms["min"] if self.ort_ms else None
+    speedup: float | None
 
 
 def run_trial(
@@ -90,64 +87,59 @@ def run_trial(
         failures=tuple(found["failures"]),
         ort_ms=found["ort_ms"],
         bolt_ms=found["bolt_ms"],
+        speedup=found["speedup"],
     )
 
 
 def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's side: compare, then time."""
     from bolt.ep.artifact import Artifact
     from bolt.ep.session import load_runtime
-    from bolt.verify import compare_model
 
     ort = load_runtime()
     ort.set_default_logger_severity(3)
     arrays = np.load(request["feeds"])
     feeds = {name: arrays[f"a{i}"] for i, name in enumerate(request["names"])}
-
-    def stock(level: Any) -> Any:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = request["threads"]
-        options.graph_optimization_level = level
-        return ort.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
-
-    reference = stock(ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
-    expected = reference.run(None, feeds)
-    names = [o.name for o in reference.get_outputs()]
-    del reference
+    levels = ort.GraphOptimizationLevel
     ours = Artifact.load(request["artifact"]).session(threads=request["threads"])
-    actual = ours.run(None, feeds)
+    errors, failures = _compared(_stock(ort, request, levels.ORT_DISABLE_ALL), ours, feeds)
+    found = {"errors": errors, "failures": failures, "ort_ms": {}, "bolt_ms": {}, "speedup": None}
+    if request["timed"] and not failures:
+        found |= _timed(_stock(ort, request, levels.ORT_ENABLE_ALL), ours, feeds)
+    return found
+
+
+def _stock(ort: Any, request: Mapping[str, Any], level: Any) -> Any:
+    """A session of the model as given on the CPU provider."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = request["threads"]
+    options.graph_optimization_level = level
+    return ort.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
+
+
+def _compared(
+    reference: Any, ours: Any, feeds: Mapping[str, np.ndarray]
+) -> tuple[dict[str, float], list[str]]:
+    names = [o.name for o in reference.get_outputs()]
     errors, failures = {}, []
-    for name, got, want in zip(names, actual, expected, strict=True):
+    for name, got, want in zip(names, ours.run(None, feeds), reference.run(None, feeds), strict=True):
         verdict = compare_model(np.asarray(got), np.asarray(want))
         errors[name] = verdict.max_rel_to_range
         if not verdict.ok:
             failures.append(f"output {name!r}: {verdict.reason}")
-    timings: list[dict[str, float]] = [{}, {}]
-    if request["timed"] and not failures:
-        peer = stock(ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-        timings = _interleaved([lambda: peer.run(None, feeds), lambda: ours.run(None, feeds)])
-    return {"errors": errors, "failures": failures, "ort_ms": timings[0], "bolt_ms": timings[1]}
+    return errors, failures
 
 
-def _interleaved(engines: list[Callable[[], object]]) -> list[dict[str, float]]:
-    """Milliseconds per call of each engine, in alternating bursts."""
-    calls = []
-    for engine in engines:
-        engine()
-        start = time.perf_counter()
-        engine()
-        calls.append(max(1, min(200, int(_BURST_S / max(time.perf_counter() - start, 1e-6)))))
-    seen: list[list[float]] = [[] for _ in engines]
-    deadline = time.perf_counter() + _LIMIT_S
-    for index in range(_ROUNDS):
-        for engine, count, into in zip(engines, calls, seen, strict=True):
-            engine()
-            for _ in range(count):
-                start = time.perf_counter()
-                engine()
-                into.append((time.perf_counter() - start) * 1e3)
-        if index >= 4 and time.perf_counter() > deadline:
-            break
-    return [{"min": float(np.min(s)), "median": float(np.median(s))} for s in seen]
+def _timed(stock: Any, ours: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    engines = {"ort": lambda: stock.run(None, feeds), "bolt": lambda: ours.run(None, feeds)}
+    samples = interleave(engines, PROTOCOL)
+    ratio = samples.ratio("bolt", "ort")
+    times = {name: samples.timing(name) for name in engines}
+    return {
+        **{f"{n}_ms": {"min": t.min_ms, "median": t.median_ms} for n, t in times.items()},
+        # Noise hits single rounds and single calls in different ways: their mean flips least.
+        "speedup": math.sqrt(ratio.median * ratio.best),
+    }
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from bolt.bench.child import _checked
 from bolt.bench.engines import EngineError, by_name, usable
 from bolt.bench.peak import peak_gflops
 from bolt.bench.run import Case, Plan, label, measure_model
-from bolt.bench.timing import Protocol
 from bolt.demo.jobs import generated_model
 from bolt.target import TARGETS, detect, runs_here
+from bolt.timing import Protocol
 
 SHORT = Protocol(rounds=2, burst_s=0.002, warm_s=0.0, least_rounds=1, limit_s=1.0)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bolt.bench.timing import Protocol, Samples, interleave, quantile, settle
+from bolt.timing import Protocol, Samples, interleave, quantile, settle
 
 PROTOCOL = Protocol(rounds=4, burst_s=0.01, warm_s=0.0, warm_calls=1, limit_s=1e9)
 
@@ -94,10 +94,10 @@ def test_quantiles():
 
 def test_settling_ends_on_an_idle_and_on_a_busy_process(monkeypatch):
     idle, busy = iter([0.0] * 1000), iter(float(i) for i in range(1000))
-    monkeypatch.setattr("bolt.bench.timing._SETTLE_LIMIT_S", 0.02)
-    monkeypatch.setattr("bolt.bench.timing.time.process_time", lambda: next(idle))
+    monkeypatch.setattr("bolt.timing._SETTLE_LIMIT_S", 0.02)
+    monkeypatch.setattr("bolt.timing.time.process_time", lambda: next(idle))
     settle()
     assert next(idle) == 0.0
-    monkeypatch.setattr("bolt.bench.timing.time.process_time", lambda: next(busy))
+    monkeypatch.setattr("bolt.timing.time.process_time", lambda: next(busy))
     settle()
     assert next(busy) > 2
