@@ -69,6 +69,8 @@ def floordiv(a: Dim, b: Dim) -> Dim:
     if all(c.is_Integer for c in quotient.as_coefficients_dict().values()) and not quotient.atoms(sympy.Pow):
         return dim(quotient)
     cancelled = sympy.cancel(sympy.sympify(a) / b)
+    if cancelled.is_Rational:
+        return dim(sympy.floor(cancelled))
     if cancelled.is_polynomial() and all(c.is_Integer for c in sympy.Poly(cancelled).coeffs()):
         return dim(cancelled)
     return dim(sympy.floor(quotient))

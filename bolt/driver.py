@@ -13,10 +13,10 @@ from bolt.compiled import CompiledModel, compile_partitions
 from bolt.ep.artifact import Artifact
 from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
-from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
+from bolt.errors import ArtifactError, RuntimeMissing, VerifyError
 from bolt.graph.cover import Supports, cover
 from bolt.graph.load import load
-from bolt.graph.outline import outline
+from bolt.graph.outline import CanonicalLeft, outline
 from bolt.graph.pipeline import optimize as run_passes
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
@@ -61,7 +61,6 @@ def optimize(
         if artifact is None:
             made = _make(given, targets, options, progress, everything=everything)
             made, trial = _tried(made, targets, options, progress, Path(folder))
-            home.parent.mkdir(parents=True, exist_ok=True)
             artifact = made.write(home, trial)
     return artifact.save(output) if output is not None else artifact
 
@@ -82,9 +81,7 @@ def _make(
     """Compile with canonical operators; without them where one would be left to ONNX Runtime."""
     try:
         return _compile(given, targets, options, progress, everything=everything, canonical=True)
-    except ModelError as error:
-        if "ai.bolt" not in str(error):
-            raise
+    except CanonicalLeft:
         return _compile(given, targets, options, progress, everything=everything, canonical=False)
 
 
@@ -107,6 +104,7 @@ def _compile(
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
     proto = outline(model, covered.partitions, context_node)
+    feeds = feed(model, shapes, sizes) if covered.partitions else {}
     modules = compile_partitions(covered, targets, options, progress)
     return CompiledModel(
         source=given,
@@ -114,7 +112,7 @@ def _compile(
         partitions=modules.partitions,
         rows=modules.rows,
         rejections=(*covered.rejections, *modules.rejections),
-        feeds=feed(model, shapes, sizes) if covered.partitions else {},
+        feeds=feeds,
         tools=sources.tools(targets, options),
         nodes=nodes,
         notes={

@@ -19,6 +19,8 @@ from bolt.ops.spatial import PoolSpec, ResizeSpec
 from bolt.program import Halo, View
 from bolt.types import F32
 
+_MISFIT = "the weights do not fit the channels"
+
 
 def pair(values: Sequence[int]) -> tuple[int, int]:
     """(h, w) of a 1-D or 2-D attribute: 1-D means h = 1."""
@@ -92,7 +94,9 @@ def channel_bias(low: Lowering, node: ir.Node, index: int, rank: int) -> View | 
     value = operand(node, index)
     if value is None:
         return None
-    view = low.view(value)
+    view, channels = low.view(value), low.dims(node.outputs[0])[1]
+    fits = len(view.dims) == 1 and D.equal(view.dims[0], channels)
+    need(node, fits, "the bias does not have one number per channel")
     for _ in range(rank - 2):
         view = view.insert(len(view.dims))
     return view
@@ -134,8 +138,10 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     rank = weights.ndim
     need(node, rank in (3, 4), f"{rank - 2}-D convolution has no kernel")
     kernel = weights.shape[2:]
-    value = node.inputs[0]
+    value, groups = node.inputs[0], attr(node, "group", 1)
     assert value is not None
+    fits = groups > 0 and weights.shape[0] % groups == 0
+    need(node, fits and low.dims(value)[1] == weights.shape[1] * groups, _MISFIT)
     halo = conv_pads(node, low.dims(value), kernel)
     need(node, halo is not None, "the pads depend on run-time dims, or are negative")
     assert halo is not None
@@ -154,7 +160,7 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         dilation=_pair_along(attr(node, "dilations", (1,) * (rank - 2)), flip),
         pad=(pads[0][0], pads[1][0]),
         pad_end=(pads[0][1], pads[1][1]),
-        groups=attr(node, "group", 1),
+        groups=groups,
     )
     return Draft(
         dims=low.dims(node.outputs[0]),
@@ -175,9 +181,11 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
     kernel, spatial = weights.shape[2:], rank - 2
     strides = attr(node, "strides", (1,) * spatial)
     dilations = attr(node, "dilations", (1,) * spatial)
-    value = node.inputs[0]
+    value, groups = node.inputs[0], attr(node, "group", 1)
     assert value is not None
     dims, out = low.dims(value), low.dims(node.outputs[0])
+    fits = groups > 0 and weights.shape[0] % groups == 0
+    need(node, fits and dims[1] == weights.shape[0] and out[1] == weights.shape[1] * groups, _MISFIT)
     begin = []
     for axis in range(spatial):
         full = D.add(D.mul(D.sub(dims[axis + 2], 1), strides[axis]), (kernel[axis] - 1) * dilations[axis] + 1)
@@ -199,7 +207,7 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
         stride=pair(strides),
         dilation=pair(dilations),
         pad=(0, begin[0]) if rank == 3 else (begin[0], begin[1]),
-        groups=attr(node, "group", 1),
+        groups=groups,
     )
     return Draft(
         dims=out,

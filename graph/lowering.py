@@ -63,8 +63,10 @@ def _depends_on_data(value: ir.Value, shapes: Shapes) -> bool:
 
 def _is_known(node: ir.Node, shapes: Shapes) -> bool:
     """Whether every output is integers the module can compute from the input dims alone."""
-    return bool(node.outputs) and all(
-        shapes.ints(o) is not None and shapes.dtype(o) is not None for o in node.outputs
+    return (
+        bool(node.outputs)
+        and all(shapes.ints(o) is not None and shapes.dtype(o) is not None for o in node.outputs)
+        and not any(_depends_on_data(v, shapes) for v in node.inputs if v is not None)
     )
 
 

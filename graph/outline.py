@@ -20,6 +20,10 @@ _CONTEXT_DOMAIN = "com.microsoft"
 MakeNode = Callable[[str, list[str], list[str]], onnx.NodeProto]
 
 
+class CanonicalLeft(ModelError):
+    """An operator of bolt's own domain is in no partition, so ORT would have to run it."""
+
+
 def outline(model: ir.Model, partitions: Sequence[Partition], make_node: MakeNode) -> onnx.ModelProto:
     """The model as ORT will load it; `model` itself is left as it is.
 
@@ -30,7 +34,7 @@ def outline(model: ir.Model, partitions: Sequence[Partition], make_node: MakeNod
         make_node: (partition name, input names, output names) -> the node that stands for it.
 
     Raises:
-        ModelError: a canonical operator of bolt's own domain is in no partition, so ORT would have to run it.
+        CanonicalLeft: a canonical operator of bolt's own domain is in no partition.
     """
     units = schedule(list(model.graph), partitions)
     outside = [unit for unit in units if isinstance(unit, ir.Node)]
@@ -48,7 +52,7 @@ def outline(model: ir.Model, partitions: Sequence[Partition], make_node: MakeNod
 def _refuse_canonical(outside: Sequence[ir.Node]) -> None:
     for node in outside:
         if node.domain == BOLT_DOMAIN:
-            raise ModelError(
+            raise CanonicalLeft(
                 f"{node.name or node.outputs[0].name}: {node.op_type} is bolt's own spelling of several "
                 "nodes and is in no partition; optimize the model with canonical=False"
             )

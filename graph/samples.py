@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ SEQUENCE = (128, 64, 100, 32, 16, 256, 8, 1)
 """Sizes tried, best first, for the first dim, dims of images, and other dims."""
 
 _ATTEMPTS = 4000
+_MOST_ELEMENTS = 1 << 30
 
 
 def sample(model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]) -> dict[str, int]:
@@ -116,6 +118,11 @@ def _random(value: ir.Value, dims: Iterable[int], rng: np.random.Generator) -> n
     if dtype is None or dtype == ir.DataType.STRING:
         raise ModelError(f"input {value.name!r} has type {dtype}; bolt makes no samples of it")
     shape = tuple(dims)
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise ModelError(
+            f"a sample of input {value.name!r} would be {shape}, too large to try; "
+            "state smaller sizes with --shape, or export the model with usual ones"
+        )
     if dtype.numpy().kind == "f":
         return rng.standard_normal(shape).astype(dtype.numpy())
     return rng.integers(0, 2, shape).astype(dtype.numpy())
