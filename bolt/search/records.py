@@ -16,6 +16,7 @@ from bolt.search.measure import Measurement
 
 SCHEMA = 1
 _BUSY_S = 30.0
+_JOURNALS = ("-wal", "-shm")
 _log = logging.getLogger(__name__)
 
 
@@ -157,6 +158,8 @@ def _open(path: Path) -> sqlite3.Connection:
         aside = path.with_suffix(".damaged")
         _log.warning("%s is damaged (%s); moved to %s, tuning starts anew", path, error, aside)
         path.replace(aside)
+        for journal in _JOURNALS:  # of the damaged file: SQLite would replay it into the new one
+            path.with_name(path.name + journal).unlink(missing_ok=True)
         return _connect(path)
 
 
@@ -166,6 +169,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(_CREATE)
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        db.execute(f"SELECT {', '.join(_COLUMNS)} FROM records LIMIT 0")
     except sqlite3.DatabaseError:
         db.close()
         raise

@@ -70,7 +70,7 @@ class Store:
         Raises:
             ToolchainError: the folder can't be written, or the disk is full.
         """
-        with self.workspace() as folder, self._explained():
+        with self.workspace() as folder:
             (staged := folder / "entry").mkdir()
             for name, path in files.items():
                 shutil.move(path, staged / name)
@@ -80,15 +80,19 @@ class Store:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A temporary folder on the store's own disk; removed at the end."""
+        """A temporary folder on the store's own disk; removed at the end.
+
+        Raises:
+            ToolchainError: the folder, or what the body writes, can't be written.
+        """
         with self._explained():
             parent = self.root / _TEMPORARY
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def size(self) -> Size:
         """Entries and their bytes."""
