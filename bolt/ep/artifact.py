@@ -2,7 +2,8 @@
 
     <name>.bolt/
         model.onnx       what ONNX Runtime loads; one EPContext node per partition
-        libbolt_ep.so    the execution provider
+        libbolt_ep.so    the execution provider, for the architecture of the first target;
+                         libbolt_ep.<arch>.so for each further one
         modules/*.so     the compiled partitions, named by their sha256
         weights.bin      packed weights of all modules, mapped into memory where they run
         manifest.json    what is in the folder; read by the execution provider
@@ -17,6 +18,7 @@ manifest.json, schema 1:
     source_sha256  sha256 of the ONNX file it was made from
     tools          {tool: version}
     files          {relative path: {bytes, sha256}}, all files but manifest.json
+    libraries      {architecture: relative path} of the execution provider
     partitions     {name: {variants: [variant, ...]}}, the best variant first
     variant        {target, arch, features, module: {path, sha256},
                     weights: null or {path, offset, bytes, sha256}}
@@ -28,6 +30,7 @@ Schema and reader (bolt/ep/src/manifest.cc) change together.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,8 +81,13 @@ class Artifact:
 
     @property
     def library_path(self) -> Path:
-        """The execution provider library to register with ONNX Runtime."""
-        return self.path / LIBRARY
+        """The execution provider library to register with ONNX Runtime on this machine."""
+        return self.path / self.libraries.get(platform.machine(), LIBRARY)
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """{architecture: name of the execution provider library for it}; empty without partitions."""
+        return dict(self.manifest.get("libraries", {}))
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -187,11 +195,12 @@ def _checked(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
         files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
         for partition in manifest["partitions"].values():
             _ = [variant["target"] for variant in partition["variants"]]
+        libraries = [str(name) for name in manifest.get("libraries", {}).values()]
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{folder / MANIFEST} is incomplete ({error!r}); copy the artifact again"
         ) from error
-    for name in files:
+    for name in (*files, *libraries):
         if not is_inside(name):
             raise ArtifactError(
                 f"{folder / MANIFEST} names the file {name!r}, which is not inside the artifact"

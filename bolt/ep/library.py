@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -62,7 +63,16 @@ def get_library_path() -> str:
     Raises:
         ToolchainError: it has to be built and there is no compiler, or the cache can't be written.
     """
-    return str(build(find_compiler(), store(cache_dir())))
+    return str(library_for(platform.machine()))
+
+
+def library_for(arch: str) -> Path:
+    """The library for machines of architecture `arch`, cross-compiled where this is not one.
+
+    Raises:
+        ToolchainError: it has to be built and there is no compiler, or the cache can't be written.
+    """
+    return build(find_compiler(arch=arch), store(cache_dir()))
 
 
 def build(compiler: Compiler, store: Store) -> Path:

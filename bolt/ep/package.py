@@ -16,7 +16,7 @@ import onnx
 from bolt.ep.artifact import LIBRARY, MODEL, MODULE_ABI, REPORT, SCHEMA, WEIGHTS, Artifact
 from bolt.ep.context import context_node, context_nodes, partition_of, untyped_outputs
 from bolt.ep.folder import MANIFEST, staged
-from bolt.ep.library import EP_NAME, bolt_version, get_library_path
+from bolt.ep.library import EP_NAME, bolt_version, library_for
 from bolt.errors import ArtifactError
 from bolt.target import Target, by_name
 from bolt.toolchain.cache import file_sha256
@@ -85,8 +85,7 @@ def write(
         _write_model(folder, model, partitions)
         (folder / REPORT).write_bytes(_json_bytes(report))
         listed = _write_partitions(folder, partitions)
-        if partitions:
-            shutil.copyfile(get_library_path(), folder / LIBRARY)
+        libraries = _write_libraries(folder, partitions)
         manifest = {
             "schema": SCHEMA,
             "bolt": bolt_version(),
@@ -95,6 +94,7 @@ def write(
             "source_sha256": source_sha256,
             "tools": dict(tools),
             "files": _file_entries(folder),
+            "libraries": libraries,
             "partitions": listed,
         }
         (folder / MANIFEST).write_bytes(_json_bytes(manifest))
@@ -144,6 +144,15 @@ def _compatibility(partitions: Sequence[Partition]) -> onnx.ModelProto:
 
 def _arch_and_features(target: Target) -> tuple[str, list[str]]:
     return target.arch, list(target.requires)
+
+
+def _write_libraries(folder: Path, partitions: Sequence[Partition]) -> dict[str, str]:
+    """Copies the provider for each architecture; {architecture: file}. The first has the plain name."""
+    arches = dict.fromkeys(by_name(v.target).arch for p in partitions for v in p.variants)
+    names = {arch: f"libbolt_ep.{arch}.so" if i else LIBRARY for i, arch in enumerate(arches)}
+    for arch, name in names.items():
+        shutil.copyfile(library_for(arch), folder / name)
+    return names
 
 
 def _write_partitions(folder: Path, partitions: Sequence[Partition]) -> dict[str, Any]:

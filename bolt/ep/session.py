@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import threading
 import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bolt.ep.artifact import LIBRARY, Artifact, verify_file
+from bolt.ep.artifact import Artifact, verify_file
 from bolt.ep.library import EP_NAME
-from bolt.errors import RuntimeMissing
+from bolt.errors import ArtifactError, RuntimeMissing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,7 +41,7 @@ def create(
 
     Raises:
         RuntimeMissing: onnxruntime is not installed or older than 1.23.
-        ArtifactError: the library is missing, damaged, or was changed.
+        ArtifactError: the library is missing, damaged, was changed, or is for other machines only.
     """
     ort = load_runtime()
     options = session_options or _quiet_options(ort)
@@ -93,7 +94,12 @@ def _ep_options(options: onnxruntime.SessionOptions) -> dict[str, str]:
 
 def _devices(artifact: Artifact) -> list[Any]:
     """bolt's devices by the artifact's own library, registered once per process for equal libraries."""
-    entry = artifact.manifest["files"].get(LIBRARY, {"bytes": 0, "sha256": ""})
+    if artifact.libraries and platform.machine() not in artifact.libraries:
+        raise ArtifactError(
+            f"{artifact.path} is for {', '.join(artifact.libraries)}, this machine is {platform.machine()}; "
+            "run it there, or run `bolt optimize` with a target of this machine"
+        )
+    entry = artifact.manifest["files"].get(artifact.library_path.name, {"bytes": 0, "sha256": ""})
     verify_file(artifact.library_path, entry)
     with _REGISTRATION:
         if entry["sha256"] not in _DEVICES:
