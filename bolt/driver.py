@@ -11,6 +11,7 @@ import onnx
 from bolt import source as sources
 from bolt.compiled import CompiledModel, compile_partitions
 from bolt.ep.artifact import Artifact
+from bolt.ep.folder import check_free
 from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
 from bolt.errors import ArtifactError, RuntimeMissing, VerifyError
@@ -52,6 +53,8 @@ def optimize(
     Raises:
         BoltError: see `bolt.errors`; nothing is left behind half-written.
     """
+    if output is not None:
+        check_free(output.absolute())  # not after minutes of tuning
     with tempfile.TemporaryDirectory(prefix="bolt-") as folder:
         given = sources.read(source, Path(folder))
         targets = tuple(by_name(name) for name in options.targets)
@@ -103,7 +106,8 @@ def _compile(
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
-    proto = outline(model, covered.partitions, context_node)
+    # Where bolt takes nothing, ONNX Runtime gets the model exactly as it came.
+    proto = outline(model, covered.partitions, context_node) if covered.partitions else onnx.load(given.path)
     feeds = feed(model, shapes, sizes) if covered.partitions else {}
     modules = compile_partitions(covered, targets, options, progress)
     return CompiledModel(

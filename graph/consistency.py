@@ -23,7 +23,7 @@ def contradiction(proto: onnx.ModelProto) -> str | None:
         onnx.shape_inference.infer_shapes(_sketch(proto), check_type=True, strict_mode=True)
     except _REFUSALS as error:
         if str(error).count("Inference error(s)") > 1:
-            return None  # inside the body of an operator that is a function: onnx's own fault, not the model's
+            return None  # in the body of an operator that is a function: a fault of onnx, not of the model
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return " ".join(lines[:2]) or type(error).__name__
     return None
