@@ -50,14 +50,14 @@ def cross_compiler(arch: str) -> Compiler:
     return find_compiler(arch=arch)
 
 
-def command(arch: str, program: Path, *arguments: Path | str) -> list[str]:
-    """The command that runs a program compiled for `arch`."""
-    return [f"qemu-{arch}", "-L", str(sysroot(arch)), str(program), *map(str, arguments)]
+def run(arch: str, program: Path, *arguments: Path | str, root: Path | None = None) -> str:
+    """What a program compiled for `arch` prints; it must succeed.
 
-
-def run(arch: str, program: Path, *arguments: Path | str) -> str:
-    """What a program compiled for `arch` prints; it must succeed."""
-    asked = command(arch, program, *arguments)
+    Args:
+        root: where the program finds files before it looks at those of this machine; None is `sysroot`.
+    """
+    emulator = () if arch == platform.machine() else (f"qemu-{arch}", "-L", str(root or sysroot(arch)))
+    asked = [*emulator, str(program), *map(str, arguments)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
     assert done.returncode == 0, f"status {done.returncode}: {' '.join(asked)}\n{done.stderr[-2000:]}"
     return done.stdout
