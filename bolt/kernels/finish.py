@@ -40,8 +40,10 @@ def epilogue_cycles(epilogue: Epilogue) -> float:
     return (epilogue_cost(epilogue) + epilogue.inputs) / 2
 
 
-def finish_context(spec: Spec, *, step: int = 1) -> dict[str, Any]:
-    """Substitutions for a tile whose rows are every `step`-th pixel along dim 2 of the 4-D output.
+def finish_context(spec: Spec, *, step: int = 1, grid: bool = False) -> dict[str, Any]:
+    """Substitutions for a tile of every `step`-th pixel along dim 2 of the 4-D output.
+
+    The pixels are in one row, or in rows of `W` along dim 1 when `grid`.
 
     The template has the coordinates `n`, `y`, `x` of the tile's first pixel and `panel.k`, its first channel,
     in scope, and `i`, `j`, `lanes` in its loops.
@@ -49,20 +51,21 @@ def finish_context(spec: Spec, *, step: int = 1) -> dict[str, Any]:
     names = argument_names(spec)
     extras = range(spec.epilogue.inputs)
     strides = {e: names[spec.extra_base + e]["strides"] for e in extras}
-    hoisted = [e for e in extras if strides[e][2] == "0"]
+    pixel = {e: _pixel(strides[e], step, grid=grid) for e in extras}
+    hoisted = [e for e in extras if pixel[e] == "0"]
     body, result = emit(
         spec.epilogue,
         acc="acc[i][j]",
-        load=lambda e: f"held{e}" if e in hoisted else _load(e, strides[e], step),
+        load=lambda e: f"held{e}" if e in hoisted else _load(e, pixel[e], strides[e][3]),
     )
     return {
         "out": f"(float*)p[0] + {_offset(names[0]['strides'])}",
-        "out_step": product(str(step), names[0]["strides"][2]),
+        "out_pixel": _pixel(names[0]["strides"], step, grid=grid),
         "extras": [
             f"const float* in{e} = (const float*)p[{spec.extra_base + e}] + {_offset(strides[e])};"
             for e in extras
         ],
-        "hoisted": [f"const vf held{e} = {_load(e, strides[e], step)};" for e in hoisted],
+        "hoisted": [f"const vf held{e} = {_load(e, pixel[e], strides[e][3])};" for e in hoisted],
         "body": body,
         "result": result,
         "rolled": epilogue_cost(spec.epilogue) >= LONG_EPILOGUE,
@@ -75,11 +78,17 @@ def _offset(strides: list[str]) -> str:
     return total(*terms)
 
 
-def _load(extra: int, strides: list[str], step: int) -> str:
-    row = product("i", str(step), strides[2])
-    if strides[3] == "0":
-        return f"vset(in{extra}[{row}])"
-    return f"load_lanes<TAIL>(in{extra} + {total(row, 'j * VL')}, lanes)"
+def _pixel(strides: list[str], step: int, *, grid: bool) -> str:
+    """Offset of pixel `i` of a tile from its first."""
+    if not grid:
+        return product("i", str(step), strides[2])
+    return total(product("(i / W)", strides[1]), product("(i % W)", str(step), strides[2]))
+
+
+def _load(extra: int, pixel: str, inner: str) -> str:
+    if inner == "0":
+        return f"vset(in{extra}[{pixel}])"
+    return f"load_lanes<TAIL>(in{extra} + {total(pixel, 'j * VL')}, lanes)"
 
 
 def as_operand(operand: Operand, array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ and stores once. Weights lie in panels of `nv` vectors, reduction-major, so they
 
 from __future__ import annotations
 
-import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.finish import epilogue_cycles, finish_context
-from bolt.kernels.rows import Rows, merged_rows, number
+from bolt.kernels.rows import SHORT_ROW, Rows, merged_rows, number
 from bolt.ops.spec import Spec
 from bolt.target import Target
 
@@ -29,11 +30,13 @@ class IgemmConfig:
         mr: most pixels of a register tile.
         nv: vectors of output channels of a register tile.
         block: tiles that go through all weight panels together (their input stays in L2).
+        rows: most rows of pixels of a register tile.
     """
 
     mr: int
     nv: int
     block: int
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,13 @@ class Problem:
     def rows(self) -> Rows:
         return merged_rows(self.spec, self.extents, self.a_steps)
 
+    @property
+    def has_static_rows(self) -> bool:
+        """Whether distances between rows, and their number, are known: then a tile can have several."""
+        operands = (self.spec.out, *self.spec.extras)
+        known = [number(self.a_steps[1]), *(o.strides[1] for o in operands), number(self.rows.extents[1])]
+        return None not in known and not self.rows.merge_rows
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panels:
@@ -97,6 +107,7 @@ ASSUMED_COLUMNS = 256  # stands for a run-time number of columns in the analytic
 L2_BYTES_PER_CYCLE = 32  # sustained
 L3_BYTES_PER_CYCLE = 24
 FAR_BYTES_PER_CYCLE = 12  # memory
+LINE_BYTES = 64
 ISSUE = 6  # instructions per cycle
 MOST_UNROLLED = 12  # values of the reduction in straight-line code
 
@@ -141,12 +152,28 @@ class Cut:
         return cls(function=f"even_tiles<{most}>", sizes=sizes)
 
 
+ONE_BY_ONE = Cut(function="even_tiles<1>", sizes=(1,))
+"""How any extent is cut into single rows."""
+
+
 def _rows_of_tile(columns: int | None, widest: int) -> list[int]:
     """Good choices of `mr`: the widest tile and the one with one more tile per row, evened out."""
     if columns is None:
         return [widest, max(1, widest * 3 // 4)]
     fewest = -(-columns // widest)
     return [-(-columns // tiles) for tiles in (fewest, fewest + 1)]
+
+
+def _grids(rows: Rows, widest: int) -> Iterator[tuple[int, int]]:
+    """Good (rows, columns) of tiles of several rows of short rows, evened out."""
+    lines, columns = number(rows.extents[1]), rows.columns
+    if lines is None or columns is None or columns > SHORT_ROW:
+        return
+    for most in range(2, min(lines, widest) + 1):
+        height = -(-lines // -(-lines // most))
+        width = -(-columns // -(-columns // (widest // most)))
+        if height == most:
+            yield height, width
 
 
 def igemm_configs(problem: Problem, target: Target) -> list[IgemmConfig]:
@@ -158,10 +185,13 @@ def igemm_configs(problem: Problem, target: Target) -> list[IgemmConfig]:
         widest = min(widest_rows(nv, target), 16)
         if widest < 1:
             continue
-        for mr in _rows_of_tile(rows.columns, widest):
-            block = _block(problem, mr, target)
+        shapes = [(1, mr) for mr in _rows_of_tile(rows.columns, widest)]
+        if problem.has_static_rows:
+            shapes += _grids(rows, widest)
+        for height, width in shapes:
+            block = _block(problem, height * width, target)
             for size in (block, 4 * block):
-                found[IgemmConfig(mr=mr, nv=nv, block=size)] = None
+                found[IgemmConfig(mr=height * width, nv=nv, block=size, rows=height)] = None
     return sorted(found, key=lambda c: igemm_cycles(problem, c, target))
 
 
@@ -186,34 +216,53 @@ def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
     return max(macs / target.fma_ports, (mr + nv) / 2, (macs + mr + nv) / ISSUE, 4.0)
 
 
-def _set_conflicts(problem: Problem, mr: int) -> float:
+def _set_conflicts(problem: Problem, height: int, width: int) -> float:
     """Slow-down by input pixels whose distance is a multiple of 4 KB: they share the same few L1 sets."""
-    step = 4 * (number(problem.a_steps[2]) or 0)
-    if step == 0:
-        return 1.0
-    same_set = mr / (4096 // math.gcd(step, 4096))
+    down, across = (number(s) or 0 for s in problem.a_steps[1:])
+    lines = {(4 * (y * down + x * across)) // LINE_BYTES for y in range(height) for x in range(width)}
+    same_set = max(Counter(line % (4096 // LINE_BYTES) for line in lines).values())
     return 1.0 if same_set <= 8 else 1.3 if same_set <= 12 else 2.0
+
+
+def _tile_shapes(rows: Rows, config: IgemmConfig) -> dict[tuple[int, int], int]:
+    """How many tiles of each (rows, columns) all images have."""
+    if config.rows == 1:
+        down, count = {1: 1}, rows.count or 1
+    else:
+        down, count = _pieces(number(rows.extents[1]) or 1, config.rows), number(rows.extents[0]) or 1
+    across = _pieces(rows.columns or ASSUMED_COLUMNS, config.mr // config.rows)
+    return {(h, w): count * i * j for h, i in down.items() for w, j in across.items()}
+
+
+def _pieces(extent: int, most: int) -> dict[int, int]:
+    """How many pieces of each size an extent has, cut evenly."""
+    count = -(-extent // most)
+    size, longer = divmod(extent, count)
+    return {size: count - longer} | ({size + 1: longer} if longer else {})
 
 
 def igemm_cycles(problem: Problem, config: IgemmConfig, target: Target) -> float:
     """Analytic estimate in cycles of one core."""
     rows, panels = problem.rows, Panels.of(problem.k, config.nv, target.vector_lanes)
-    columns = rows.columns or ASSUMED_COLUMNS
-    count = -(-columns // config.mr)
-    tiles = [(columns % count, columns // count + 1), (count - columns % count, columns // count)]
+    tiles = _tile_shapes(rows, config)
     widths = [(panels.count - 1, panels.nv), (1, panels.nv_last)]
-    row = sum(t * w * _tile_cycles(problem, mr, nv, target) for t, mr in tiles if t for w, nv in widths if w)
-    compute = problem.groups * (rows.count or 1) * row
+    image = sum(
+        t * w * _tile_cycles(problem, shape, nv, target)
+        for shape, t in tiles.items()
+        for w, nv in widths
+        if w
+    )
+    compute = problem.groups * image
     weight_bytes = 4 * problem.groups * problem.depth * panels.vectors * target.vector_lanes
-    blocks = -(-count * (rows.count or 1) // config.block)
+    blocks = -(-sum(tiles.values()) // config.block)
     fits = weight_bytes + config.block * _tile_bytes(problem, config.mr) <= target.l2_bytes
     traffic = weight_bytes * (1 / FAR_BYTES_PER_CYCLE + (blocks - 1) / (64 if fits else FAR_BYTES_PER_CYCLE))
     return compute + 0.25 * min(compute, traffic) + max(0.0, traffic - compute)
 
 
-def _tile_cycles(problem: Problem, mr: int, nv: int, target: Target) -> float:
-    panel_row = nv * target.vector_lanes * 4
-    step = tile_step_cycles(mr, nv, target) * _set_conflicts(problem, mr)
+def _tile_cycles(problem: Problem, shape: tuple[int, int], nv: int, target: Target) -> float:
+    panel_row, mr = nv * target.vector_lanes * 4, shape[0] * shape[1]
+    step = tile_step_cycles(mr, nv, target) * _set_conflicts(problem, *shape)
     if panel_row * problem.depth > target.l1_bytes // 2:
         step = max(step, panel_row / L2_BYTES_PER_CYCLE)
     if panel_row * problem.depth > target.l2_bytes // 2:
@@ -251,9 +300,10 @@ def igemm_context(
         "group_floats": problem.depth * panels.vectors * lanes,
         "nv": config.nv,
         "nv_last": panels.nv_last,
-        "mr": config.mr,
         "block": config.block,
-        "cut": Cut.of(rows.columns, config.mr),
+        "down": Cut.of(number(rows.extents[1]), config.rows) if config.rows > 1 else ONE_BY_ONE,
+        "across": Cut.of(rows.columns, config.mr // config.rows),
+        "grid_steps": (problem.a_steps[1] if config.rows > 1 else "0", problem.a_steps[2]),
         "unroll": unrolled(problem.c),
         "touches": _touches(problem, config, rows, panel_floats),
         "extents": rows.extents,
@@ -262,7 +312,7 @@ def igemm_context(
         "unit_cost": max(1, round(problem.depth * tile_step_cycles(config.mr, config.nv, target))),
         "m_cost": max(1, _tile_bytes(problem, config.mr) // L2_BYTES_PER_CYCLE),
         "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
-        **finish_context(problem.spec),
+        **finish_context(problem.spec, grid=config.rows > 1),
     }
 
 
@@ -275,7 +325,7 @@ def unrolled(c: int) -> int:
 
 def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_floats: int) -> int:
     """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel."""
-    tiles = -(-(rows.columns or ASSUMED_COLUMNS) // config.mr) * (rows.count or 1)
+    tiles = sum(_tile_shapes(rows, config).values())
     steps = problem.taps[0] * problem.taps[1] * (problem.c // unrolled(problem.c))
     lines = panel_floats // 16
     return min(4, max(1, -(-lines // (steps * min(tiles, config.block)))))

@@ -20,34 +20,45 @@ struct Ahead {
   }
 };
 
-// acc[i][j] += a[i * step] * b[j], one value of the reduction.
-template <int MR, int NV>
-BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const float* a, int64_t step, const float* b) {
+// Where the pixels of a tile lie: in a line, or in rows of W pixels.
+template <int W>
+struct Grid {
+  int64_t row_step, step;
+};
+BOLT_INLINE int64_t offset_of(int64_t step, int i) { return i * step; }
+template <int W>
+BOLT_INLINE int64_t offset_of(const Grid<W>& grid, int i) {
+  return i / W * grid.row_step + i % W * grid.step;
+}
+
+// acc[i][j] += a[offset_of(steps, i)] * b[j], one value of the reduction.
+template <int MR, int NV, typename Steps>
+BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const float* a, const Steps& steps, const float* b) {
   vf w[NV];
 #pragma GCC unroll 32
   for (int j = 0; j < NV; j++) w[j] = vload(b + j * VL);
 #pragma GCC unroll 32
   for (int i = 0; i < MR; i++) {
     vf x;
-    BOLT_SPREAD(x, a + i * step);
+    BOLT_SPREAD(x, a + offset_of(steps, i));
 #pragma GCC unroll 32
     for (int j = 0; j < NV; j++) BOLT_FMA(acc[i][j], x, w[j]);
   }
 }
 
-// acc[i][j] += sum over x < C of a[i * step + x] * b[x][j]; b is a panel of C rows of NV vectors. The steps are
+// acc[i][j] += sum over x < C of a[offset_of(steps, i) + x] * b[x][j]; b is a panel of C rows of NV vectors. The steps are
 // unrolled by UNROLL: all of a short C, because GCC spills the sums around a loop of a few turns.
-template <int MR, int NV, int64_t C, int UNROLL, int TOUCHES>
-BOLT_INLINE void mac(vf (&acc)[MR][NV], const float* a, int64_t step, const float* b, Ahead& ahead) {
+template <int MR, int NV, int64_t C, int UNROLL, int TOUCHES, typename Steps>
+BOLT_INLINE void mac(vf (&acc)[MR][NV], const float* a, const Steps& steps, const float* b, Ahead& ahead) {
   constexpr int64_t WHOLE = C / UNROLL * UNROLL;
 #pragma GCC unroll 1
   for (int64_t x = 0; x < WHOLE; x += UNROLL) {
 #pragma GCC unroll 16
-    for (int u = 0; u < UNROLL; u++) mac_one<MR, NV>(acc, a + x + u, step, b + (x + u) * NV * VL);
+    for (int u = 0; u < UNROLL; u++) mac_one<MR, NV>(acc, a + x + u, steps, b + (x + u) * NV * VL);
     ahead.touch<TOUCHES>();
   }
 #pragma GCC unroll 1
-  for (int64_t x = WHOLE; x < C; x++) mac_one<MR, NV>(acc, a + x, step, b + x * NV * VL);
+  for (int64_t x = WHOLE; x < C; x++) mac_one<MR, NV>(acc, a + x, steps, b + x * NV * VL);
 }
 
 // The same for a run-time length c and any distance `next` between the values of a.
