@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def read(texts: Sequence[str], inputs: Sequence[Wanted], sizes: Mapping[str, int
         sizes: of open dims by name; 1 where it says nothing.
 
     Raises:
-        ModelError: a file can't be read, or holds something that is no input.
+        ModelError: a file can't be read, or holds something that is no input, or one of another type or dims.
     """
     given: dict[str, np.ndarray] = {}
     for text in texts:
@@ -67,6 +68,9 @@ def read(texts: Sequence[str], inputs: Sequence[Wanted], sizes: Mapping[str, int
     if unknown:
         names = ", ".join(w.name for w in inputs)
         raise ModelError(f"the model has no input {unknown[0]!r}; its inputs are {names}")
+    for w in inputs:
+        if w.name in given:
+            _check(w, given[w.name])
     rng = np.random.default_rng(0)
     return {w.name: given[w.name] if w.name in given else _random(w, sizes, rng) for w in inputs}
 
@@ -88,10 +92,21 @@ def _read(text: str) -> dict[str, np.ndarray]:
             return {name: np.load(path, allow_pickle=False)}
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
         raise ModelError(
             f"{text!r} can't be read as input ({error}); give x.npz, name=x.npy or random"
         ) from error
+
+
+def _check(w: Wanted, array: np.ndarray) -> None:
+    pairs = zip(w.dims, array.shape, strict=False)
+    same_rank = len(w.dims) == array.ndim or not w.dims  # no dims: a scalar, or nothing is known
+    fits = same_rank and all(isinstance(d, str) or d == size for d, size in pairs)
+    if not fits or str(array.dtype) != w.dtype:
+        dims = ", ".join(str(d or "?") for d in w.dims)
+        raise ModelError(
+            f"input {w.name!r} has to be {w.dtype} ({dims}), the file holds {array.dtype} {array.shape}"
+        )
 
 
 def _random(w: Wanted, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:

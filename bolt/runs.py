@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bolt.ep.artifact import Artifact
+from bolt.errors import ArtifactError, BoltError
 from bolt.inputs import read, wanted
 
 
@@ -45,18 +47,36 @@ class Done:
 def run_artifact(
     path: Path, texts: Sequence[str], *, sizes: Mapping[str, int], repeat: int, threads: int | None
 ) -> Done:
-    """Runs the artifact at `path` on the inputs that `texts` name (see `bolt.inputs.read`)."""
+    """Runs the artifact at `path` on the inputs that `texts` name (see `bolt.inputs.read`).
+
+    Raises:
+        ArtifactError: it is damaged, made for another machine, or can't run on these inputs.
+        ModelError: the inputs do not fit.
+    """
     artifact = Artifact.load(path)
-    session = artifact.session(threads=threads)
+    with _explained(path):
+        session = artifact.session(threads=threads)
     sample = artifact.report.get("notes", {}).get("sample", {})
     feeds = read(texts, wanted(session), {**sample, **sizes})
     ms, values = [], []
     for _ in range(repeat):
         start = time.perf_counter()
-        values = session.run(None, feeds)
+        with _explained(path):
+            values = session.run(None, feeds)
         ms.append((time.perf_counter() - start) * 1e3)
     names = [output.name for output in session.get_outputs()]
     return Done(outputs=dict(zip(names, map(np.asarray, values), strict=True)), ms=tuple(ms))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of ONNX Runtime, whose classes have no common base, become one of ours."""
+    try:
+        yield
+    except BoltError:
+        raise
+    except Exception as error:
+        raise ArtifactError(f"ONNX Runtime refuses {path}: {error}") from error
 
 
 def _line(name: str, array: np.ndarray) -> str:
