@@ -59,7 +59,9 @@ def run(arch: str, program: Path, *arguments: Path | str, root: Path | None = No
     emulator = () if arch == platform.machine() else (f"qemu-{arch}", "-L", str(root or sysroot(arch)))
     asked = [*emulator, str(program), *map(str, arguments)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
-    assert done.returncode == 0, f"status {done.returncode}: {' '.join(asked)}\n{done.stderr[-2000:]}"
+    assert done.returncode == 0, (
+        f"status {done.returncode}: {' '.join(asked)}\n{(done.stdout + done.stderr)[-2000:]}"
+    )
     return done.stdout
 
 

@@ -73,8 +73,8 @@ def runtime(version: str, folder: Path) -> Path:
     wanted = ("--python-version=3.11", f"--dest={folder}", f"onnxruntime=={version}")
     subprocess.run([*command, *platforms, *wanted], check=True, capture_output=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        name = next(n for n in wheel.namelist() if "/libonnxruntime.so" in n)
-        return Path(wheel.extract(name, folder))
+        wheel.extractall(folder, [n for n in wheel.namelist() if "/libonnxruntime" in n])
+    return next(folder.rglob("libonnxruntime.so*"))
 
 
 @pytest.mark.parametrize("threads", [0, 2])
