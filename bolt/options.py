@@ -127,7 +127,11 @@ def _shapes(items: Iterable[tuple[str, Sequence[int] | int]]) -> Shapes:
     pairs = (
         (name, (dims,) if isinstance(dims, int) else tuple(int(d) for d in dims)) for name, dims in items
     )
-    return tuple(sorted(pairs))
+    shapes = tuple(sorted(pairs))
+    for name, dims in shapes:
+        if min(dims, default=1) < 1:
+            raise OptionError(f"shape {name}={dims} has a size below 1; give a typical one")
+    return shapes
 
 
 def cores() -> int:

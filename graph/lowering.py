@@ -28,7 +28,18 @@ def is_pointwise(node: ir.Node, shapes: Shapes) -> bool:
         return False
     types = [shapes.dtype(v) for v in node.inputs if v is not None]
     out = shapes.dtype(node.outputs[0])
-    return out is not None and None not in types and supports_dtype(node.op_type, types, out)
+    if out is None or None in types or not supports_dtype(node.op_type, types, out):
+        return False
+    return all(_broadcasts(v, node.outputs[0], shapes) for v in node.inputs if v is not None)
+
+
+def _broadcasts(value: ir.Value, out: ir.Value, shapes: Shapes) -> bool:
+    """Whether no static extent keeps `value` from being broadcast; ONNX does not check Clip's limits."""
+    have, want = shapes.dims(value), shapes.dims(out)
+    if have is None or want is None:
+        return True
+    pairs = zip(reversed(have), reversed(want), strict=False)
+    return len(have) <= len(want) and not any(D.is_static(h, w) and h not in (1, w) for h, w in pairs)
 
 
 def claim(node: ir.Node, shapes: Shapes) -> Rejection | None:

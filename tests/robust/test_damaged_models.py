@@ -101,6 +101,14 @@ def test_a_bias_of_another_shape_stays_with_ort(lowered: Callable[[onnx.ModelPro
     assert any("one number per channel" in r.reason for r in lowered(model).rejections)
 
 
+def test_limits_that_are_no_scalars_stay_with_ort(lowered: Callable[[onnx.ModelProto], Cover]) -> None:
+    """ONNX does not check the dims of Clip's limits."""
+    b = ModelBuilder()
+    x = b.input("x", [2, 3])
+    model = b.output(b.add("Clip", x, b.constant(np.zeros((4, 5)), np.float32))).model()
+    assert any("Clip" in r.reason for r in lowered(model).rejections)
+
+
 def test_statistics_of_another_size_stay_with_ort(lowered: Callable[[onnx.ModelProto], Cover]) -> None:
     """Before opset 9 ONNX does not compare the sizes."""
     model = convnet(opset=7)
