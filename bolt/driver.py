@@ -115,7 +115,7 @@ def _compile(
         model=proto,
         partitions=modules.partitions,
         rows=modules.rows,
-        rejections=(*covered.rejections, *modules.rejections),
+        rejections=(*covered.rejections, *modules.rejections, *_untried(targets)),
         feeds=feeds,
         tools=sources.tools(targets, options),
         nodes=nodes,
@@ -137,6 +137,12 @@ def _supported_on(targets: Sequence[Target]) -> Supports:
         return next((r for t in targets if (r := supports(spec, t)) is not None), None)
 
     return check
+
+
+def _untried(targets: Sequence[Target]) -> list[Rejection]:
+    """A line for each target whose code this machine can't run."""
+    said = "this machine can't run it: kernels were not timed, results not compared with ONNX Runtime"
+    return [Rejection(stage="verify", subject=t.name, reason=said) for t in targets if not runs_here(t)]
 
 
 def _tried(

@@ -140,6 +140,8 @@ def test_one_package_for_several_machines(name: str, cache: Path) -> None:
     artifact = package(name, cache, "x86-avx512,x86-avx2,aarch64-portable")
     assert artifact.targets == ("x86-avx512", "x86-avx2", "aarch64-portable")
     artifact.verify()
+    untried = [r for r in artifact.report["rejections"] if r["stage"] == "verify"]
+    assert [r["subject"] for r in untried] == ["aarch64-portable"]
     feeds, want = expected(name)
     for options in ({}, {"target": "x86-avx512"}, {"target": "x86-avx2"}):
         session = artifact.session(threads=2, ep_options=options)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bolt.errors import VerifyError
+from bolt.target import by_name, runs_here
 from bolt.timing import Protocol, interleave
 from bolt.verify import compare_model
 
@@ -54,6 +55,8 @@ def run_trial(
     timeout_s: float = 600.0,
 ) -> Trial:
     """Compare `artifact` with `model` on stock ONNX Runtime (optimizations off for the reference).
+
+    Every variant this machine can run is compared, the first of them is timed.
 
     Raises:
         VerifyError: the child crashed or did not finish.
@@ -101,8 +104,14 @@ def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
     arrays = np.load(request["feeds"])
     feeds = {name: arrays[f"a{i}"] for i, name in enumerate(request["names"])}
     levels = ort.GraphOptimizationLevel
-    ours = Artifact.load(request["artifact"]).session(threads=request["threads"])
-    errors, failures = _compared(_stock(ort, request, levels.ORT_DISABLE_ALL), ours, feeds)
+    expected = _outputs(_stock(ort, request, levels.ORT_DISABLE_ALL), feeds)
+    artifact = Artifact.load(request["artifact"])
+    first, *others = [name for name in artifact.targets if runs_here(by_name(name))]
+    ours = artifact.session(threads=request["threads"], ep_options={"target": first})
+    errors, failures = _compared(_outputs(ours, feeds), expected, first)
+    for name in others:  # a machine that can't run the first gets one of them
+        other = artifact.session(threads=request["threads"], ep_options={"target": name})
+        failures += _compared(_outputs(other, feeds), expected, name)[1]
     found = {"errors": errors, "failures": failures, "ort_ms": {}, "bolt_ms": {}, "speedup": None}
     if request["timed"] and not failures:
         found |= _timed(_stock(ort, request, levels.ORT_ENABLE_ALL), ours, feeds)
@@ -117,17 +126,18 @@ def _stock(ort: Any, request: Mapping[str, Any], level: Any) -> Any:
     return ort.InferenceSession(request["model"], options, providers=["CPUExecutionProvider"])
 
 
+def _outputs(session: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    names = [o.name for o in session.get_outputs()]
+    return {n: np.asarray(y) for n, y in zip(names, session.run(None, feeds), strict=True)}
+
+
 def _compared(
-    reference: Any, ours: Any, feeds: Mapping[str, np.ndarray]
+    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], target: str
 ) -> tuple[dict[str, float], list[str]]:
-    names = [o.name for o in reference.get_outputs()]
-    errors, failures = {}, []
-    for name, got, want in zip(names, ours.run(None, feeds), reference.run(None, feeds), strict=True):
-        verdict = compare_model(np.asarray(got), np.asarray(want))
-        errors[name] = verdict.max_rel_to_range
-        if not verdict.ok:
-            failures.append(f"output {name!r}: {verdict.reason}")
-    return errors, failures
+    """The error of each output, and a sentence about each that is wrong."""
+    verdicts = {name: compare_model(got[name], array) for name, array in want.items()}
+    wrong = [f"output {name!r} on {target}: {v.reason}" for name, v in verdicts.items() if not v.ok]
+    return {name: v.max_rel_to_range for name, v in verdicts.items()}, wrong
 
 
 def _timed(stock: Any, ours: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
