@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from bolt.search.operands import constant_bytes
 from bolt.search.records import Records
 from bolt.search.tune import Bench, Group
 from bolt.target import Target, runs_here
+
+LOG = logging.getLogger(__name__)
 
 MARGIN = 0.03
 """A candidate replaces the analytic pick only when it is faster by more than this: less is noise."""
@@ -158,6 +161,7 @@ def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[s
         built = bench.build([candidate for _, candidate in wanted], progress)
         for (group, candidate), result in zip(wanted, built, strict=True):
             if isinstance(result, CompileError):
+                LOG.warning("a kernel that was said to be supported does not compile: %s", result)
                 group.results[candidate] = Measurement(status=COMPILE, reason=str(result))
                 group.last_error = result
             else:
