@@ -90,7 +90,8 @@ class CpuConv:
     def render(self, spec: Spec, config: IgemmConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
         r, s = spec.kernel
-        title = f"Convolution {r}x{s} by implicit GEMM, tiles of {config.mr} pixels x {config.nv} vectors"
+        pixels = f"{config.rows} x {config.mr // config.rows}" if config.rows > 1 else f"{config.mr}"
+        title = f"Convolution {r}x{s} by implicit GEMM, tiles of {pixels} pixels x {config.nv} vectors"
         return igemm_source(conv_problem(spec, target), config, target, name=name, title=title)
 
     def pack(

@@ -108,6 +108,8 @@ L2_BYTES_PER_CYCLE = 32  # sustained
 L3_BYTES_PER_CYCLE = 24
 FAR_BYTES_PER_CYCLE = 12  # memory
 LINE_BYTES = 64
+LEAD_FLOATS = 4096  # from the weights in use to those prefetched, when they are used once
+MOST_TOUCHES = 24  # prefetches per turn of the innermost loop
 ISSUE = 6  # instructions per cycle
 MOST_UNROLLED = 12  # values of the reduction in straight-line code
 
@@ -254,17 +256,21 @@ def igemm_cycles(problem: Problem, config: IgemmConfig, target: Target) -> float
     )
     compute = problem.groups * image
     weight_bytes = 4 * problem.groups * problem.depth * panels.vectors * target.vector_lanes
-    blocks = -(-sum(tiles.values()) // config.block)
+    count = sum(tiles.values())
+    blocks = -(-count // config.block)
     fits = weight_bytes + config.block * _tile_bytes(problem, config.mr) <= target.l2_bytes
     traffic = weight_bytes * (1 / FAR_BYTES_PER_CYCLE + (blocks - 1) / (64 if fits else FAR_BYTES_PER_CYCLE))
-    return compute + 0.25 * min(compute, traffic) + max(0.0, traffic - compute)
+    # Only a panel that fits L2 beside the current one arrives while all tiles of a block compute.
+    panel_bytes = 4 * problem.depth * config.nv * target.vector_lanes
+    hidden = compute if 3 * panel_bytes <= target.l2_bytes else compute / min(count, config.block)
+    return compute + 0.25 * min(hidden, traffic) + max(0.0, traffic - hidden)
 
 
 def _tile_cycles(problem: Problem, shape: tuple[int, int], nv: int, target: Target) -> float:
     panel_row, mr = nv * target.vector_lanes * 4, shape[0] * shape[1]
     step = tile_step_cycles(mr, nv, target) * _set_conflicts(problem, *shape)
     if panel_row * problem.depth > target.l1_bytes // 2:
-        step = max(step, panel_row / L2_BYTES_PER_CYCLE)
+        step = max(step, panel_row / L2_BYTES_PER_CYCLE) + 0.1 * panel_row / L2_BYTES_PER_CYCLE
     if panel_row * problem.depth > target.l2_bytes // 2:
         step = max(step, panel_row / L3_BYTES_PER_CYCLE)
     finish = mr * nv * (1 + epilogue_cycles(problem.spec.epilogue))
@@ -306,6 +312,7 @@ def igemm_context(
         "grid_steps": (problem.a_steps[1] if config.rows > 1 else "0", problem.a_steps[2]),
         "unroll": unrolled(problem.c),
         "touches": _touches(problem, config, rows, panel_floats),
+        "lead": _lead(problem, config, rows, panel_floats // config.nv * panels.nv_last),
         "extents": rows.extents,
         "merge_rows": rows.merge_rows,
         "merge_images": rows.merge_images,
@@ -324,11 +331,22 @@ def unrolled(c: int) -> int:
 
 
 def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_floats: int) -> int:
-    """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel."""
+    """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel.
+
+    A tile of few pixels has no time for many, and the hardware finds the only stream it reads by itself.
+    """
     tiles = sum(_tile_shapes(rows, config).values())
     steps = problem.taps[0] * problem.taps[1] * (problem.c // unrolled(problem.c))
     lines = panel_floats // 16
-    return min(4, max(1, -(-lines // (steps * min(tiles, config.block)))))
+    most = MOST_TOUCHES if config.mr >= 4 else 4
+    return min(most, max(1, -(-lines // (steps * min(tiles, config.block)))))
+
+
+def _lead(problem: Problem, config: IgemmConfig, rows: Rows, last_floats: int) -> int:
+    """How many floats ahead weights are prefetched when a block is one tile; 0 when it is a whole panel."""
+    is_one_tile = rows.columns is not None and rows.count is not None
+    is_one_tile = is_one_tile and min(config.block, sum(_tile_shapes(rows, config).values())) == 1
+    return min(LEAD_FLOATS, last_floats // 2) if is_one_tile else 0
 
 
 def pack_panels(matrix: np.ndarray, nv: int, lanes: int) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels.conv_specs import Conv
-from kernels.harness import CPU_TARGETS, check
+from kernels.harness import CPU_TARGETS, check, like
 
 from bolt.kernels.cpu_conv import CpuConv
-from bolt.kernels.igemm import Cut, widest_rows
-from bolt.target import Target
+from bolt.kernels.igemm import Cut, IgemmConfig, widest_rows
+from bolt.ops.conv import ConvSpec
+from bolt.target import X86_AVX512, Target
 
 CPU_CONV = CpuConv()
 CASES = {
@@ -32,6 +35,14 @@ CASES = {
     "groups_narrowing": Conv(h=4, w=5, c=30, k=10, kernel=(2, 2), groups=5, c_wide=32),
     "depthwise_multiplier": Conv(h=5, w=5, c=6, k=12, kernel=(3, 3), pad=(1, 1), groups=6),
 }
+SMALL_IMAGES = {
+    "3x3": Conv(h=5, w=2, c=9, k=37, kernel=(3, 3), pad=(1, 1), c_wide=16, k_wide=48),
+    "3x3_two_images": Conv(n=2, h=7, w=7, c=5, k=16, kernel=(3, 3), pad=(1, 1)),
+    "1x1_stride2": Conv(h=10, w=5, c=33, k=20, stride=(2, 2), epilogue="bias_relu"),
+    "dilated": Conv(h=9, w=7, c=4, k=12, kernel=(3, 2), dilation=(2, 3), pad=(2, 1), stride=(1, 2)),
+    "groups": Conv(h=4, w=3, c=12, k=72, kernel=(3, 3), pad=(1, 1), groups=3, epilogue="none"),
+}
+"""Images of few columns, whose tiles may have several rows."""
 
 
 @pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
@@ -67,6 +78,42 @@ def test_every_register_tile(target: Target) -> None:
     assert all(c.mr <= widest_rows(c.nv, target) for c in configs)
     for config in {(c.mr, c.nv): c for c in configs}.values():
         check(CPU_CONV, spec, target=target, config=config)
+
+
+def several_rows(spec: ConvSpec, target: Target) -> list[IgemmConfig]:
+    """Configurations with tiles of several rows, one of each shape, flattest first."""
+    configs = CPU_CONV.configs(spec, target)
+    shapes = {(c.rows, c.mr): c for c in configs if c.rows > 1}
+    return [shapes[s] for s in sorted(shapes)]
+
+
+@pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("case", SMALL_IMAGES)
+def test_tiles_of_several_rows(case: str, target: Target) -> None:
+    spec = SMALL_IMAGES[case].spec()
+    configs = several_rows(spec, target)
+    assert all(c.mr % c.rows == 0 and c.mr <= widest_rows(c.nv, target) for c in configs)
+    for config in {configs[0], configs[len(configs) // 2], configs[-1]}:
+        for parts, end in ((1, 0), (3, 1)):
+            check(CPU_CONV, spec, target=target, config=config, parts=parts, page_end=(end,))
+
+
+@pytest.mark.parametrize("strides", [(1, 0, 0, 0), (5, 1, 0, 0), (3, 0, 1, 0), (0, 40, 0, 1), (0, 0, 40, 1)])
+@pytest.mark.parametrize("epilogue", ["residual", "gate"])
+def test_broadcast_inputs_over_several_rows(strides: tuple[int, ...], epilogue: str) -> None:
+    spec = Conv(n=2, h=5, w=3, c=8, k=37, c_wide=9, kernel=(3, 3), pad=(1, 1), epilogue=epilogue).spec()
+    spec = replace(spec, operands=(*spec.operands[:4], like(spec.out, strides)))
+    config = several_rows(spec, CPU_TARGETS[0])[-1]
+    check(CPU_CONV, spec, target=CPU_TARGETS[0], config=config, exact=epilogue == "residual")
+
+
+def test_where_tiles_of_several_rows_are_offered() -> None:
+    """Where they fill the registers: on narrow images, when the rows' distances are known."""
+    narrow = Conv(h=5, w=2, c=486, k=486, kernel=(3, 3), pad=(1, 1))
+    assert CPU_CONV.configs(narrow.spec(), X86_AVX512)[0].rows > 1
+    assert not several_rows(narrow.dynamic()[0], X86_AVX512)
+    assert not several_rows(Conv(h=8, w=56, c=64, k=64, kernel=(3, 3), pad=(1, 1)).spec(), X86_AVX512)
+    assert not several_rows(Conv(h=5, w=2, c=64, k=64).spec(), X86_AVX512), "one row in memory"
 
 
 def test_a_long_epilogue_keeps_each_lane() -> None:

@@ -12,7 +12,7 @@ struct Ahead {
 
   template <int TOUCHES>
   __attribute__((always_inline)) void touch() {
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int i = 0; i < TOUCHES; i++) {
       __builtin_prefetch(at, 0, 2);
       at += bytes;
@@ -22,12 +22,12 @@ struct Ahead {
 
 // Where the pixels of a tile lie: in a line, or in rows of W pixels.
 template <int W>
-struct Grid {
+struct PixelGrid {
   int64_t row_step, step;
 };
 BOLT_INLINE int64_t offset_of(int64_t step, int i) { return i * step; }
 template <int W>
-BOLT_INLINE int64_t offset_of(const Grid<W>& grid, int i) {
+BOLT_INLINE int64_t offset_of(const PixelGrid<W>& grid, int i) {
   return i / W * grid.row_step + i % W * grid.step;
 }
 
