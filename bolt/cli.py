@@ -18,6 +18,7 @@ from bolt.errors import BoltError
 from bolt.options import OptionError, cache_dir, parse_shapes
 from bolt.report import Progress, silent
 
+_SYSTEM_ERROR = 1
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -44,6 +45,11 @@ class _Guarded(click.Group):
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except OSError as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(f"error: {error}; look at the path, its permissions and the space left", err=True)
+            ctx.exit(_SYSTEM_ERROR)
         except Exception as error:
             if ctx.params["debug"]:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -105,6 +106,12 @@ def start(
     before: Callable[[], None] | None = None,
 ) -> subprocess.Popen[str]:
     """Starts `bolt` in a process group of its own, as a shell does."""
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
+        if before:
+            before()
+
     return subprocess.Popen(
         [sys.executable, "-m", "bolt", *map(str, arguments)],
         cwd=place.work,
@@ -114,7 +121,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=before,
+        preexec_fn=prepare,
     )
 
 
