@@ -3,8 +3,8 @@
     python tests/robust/fuzz_models.py MODEL... [--count 500] [--seed 0] [--compile] [--keep FOLDER]
 
 Each mutation runs in a child process of its own, with limits on time and memory, up to and including
-lowering; with --compile the whole way to a package. Mutation i of a model depends on the seed, the model's
-name and i alone, so `--only i` repeats one. Ends with status 1 when there are findings.
+lowering; with --compile the whole way to a package, which then runs. Mutation i of a model depends on the
+seed, the model's name and i alone, so `--only i` repeats one. Ends with status 1 when there are findings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # children are forked: no th
 
 from mutations import damage
 
-from bolt import driver
+from bolt import driver, inputs
+from bolt.ep.artifact import Artifact
+from bolt.ep.session import load_runtime
 from bolt.errors import BoltError
 from bolt.options import make
 
@@ -66,7 +68,7 @@ def attempt(data: bytes, cache: Path) -> Outcome:
     """Optimizes a model in this process."""
     asked = make(budget="0", threads=1, cache=cache, verify=False, ab=False)
     try:
-        driver.optimize(data, asked)
+        run(driver.optimize(data, asked))
     except BoltError as error:
         if str(error).strip():
             return Outcome(kind="refused", said=f"{type(error).__name__}: {error}")
@@ -76,6 +78,19 @@ def attempt(data: bytes, cache: Path) -> Outcome:
     except BaseException as error:
         return Outcome(kind="escaped", said=_where(error))
     return Outcome(kind="optimized", said="")
+
+
+def run(artifact: Artifact) -> None:
+    """One run on random inputs; ONNX Runtime may refuse them, but nothing may crash."""
+    load_runtime().set_default_logger_severity(4)
+    try:
+        session = artifact.session(threads=1)
+        session.run(None, inputs.read((), inputs.wanted(session), {}))
+    except BoltError:
+        raise
+    except Exception as error:
+        if "onnxruntime" not in type(error).__module__:
+            raise
 
 
 def _where(error: BaseException) -> str:
