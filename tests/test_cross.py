@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,9 +22,11 @@ from bolt.errors import ArtifactError
 from bolt.options import make
 from bolt.target import AARCH64_PORTABLE, TARGETS, by_name, runs_here
 from bolt.toolchain.cache import file_sha256
+from bolt.toolchain.host import Compiler, probe
 from bolt.verify import compare_model
 
 HOST = Path(__file__).with_name("run_module.cc")
+CLANG = probe(("clang++",))
 HERE = [t.name for t in TARGETS if runs_here(t)]
 MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, int]]] = {
     "convnet": (lambda: onnx_models.convnet(batch="n", size="h"), {"n": 2, "h": 21, "h2": 18}),
@@ -196,7 +197,7 @@ def test_the_provider_loads_on_aarch64(cache: Path, tmp_path: Path) -> None:
     assert emulation.run("aarch64", program, artifact.library_path) == "found\n"
 
 
-@pytest.mark.skipif(not shutil.which("clang++"), reason="there is no clang++ on this machine")
+@pytest.mark.skipif(not isinstance(CLANG, Compiler), reason=str(CLANG))
 @each_model
 def test_a_package_made_by_clang(name: str, cache: Path) -> None:
     artifact = package(name, cache, "auto", compiler="clang++")

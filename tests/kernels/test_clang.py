@@ -1,15 +1,16 @@
-"""Every family compiled by clang, for every target of this machine's architecture that it can run."""
+"""Every family compiled by clang, for the best target of this machine."""
 
 from __future__ import annotations
-
-import shutil
 
 import pytest
 from kernels.samples import SAMPLES
 
 from bolt.target import detect
+from bolt.toolchain.host import Compiler, probe
 
-pytestmark = pytest.mark.skipif(not shutil.which("clang++"), reason="there is no clang++ on this machine")
+CLANG = probe(("clang++",))
+
+pytestmark = pytest.mark.skipif(not isinstance(CLANG, Compiler), reason=str(CLANG))
 
 
 @pytest.fixture(autouse=True)
