@@ -109,7 +109,7 @@ def find_compiler(preferred: str | None = None, *, arch: str | None = None) -> C
         if isinstance(found, Compiler) and found.arch == arch:
             return found
         reasons.append(found if isinstance(found, str) else f"{argv[0]} compiles for {found.arch}")
-    tried = "; ".join(reasons) or "no g++, no clang++, no ziglang package"
+    tried = "; ".join(reasons) or ", ".join(f"no {name}" for name in (*_names(arch), "package ziglang"))
     raise ToolchainError(f"no C++ compiler for {arch} was found ({tried}). {_advice(arch)}")
 
 
@@ -129,12 +129,14 @@ def _advice(arch: str) -> str:
     return "Install g++ 11 or newer (package g++), clang 12 or newer, or `pip install ziglang`"
 
 
+def _names(arch: str) -> tuple[str, ...]:
+    return ("g++", "clang++") if arch == platform.machine() else (f"{arch}-linux-gnu-g++",)
+
+
 def _known(arch: str) -> Iterator[tuple[str, ...]]:
-    native = arch == platform.machine()
-    names = ("g++", "clang++") if native else (f"{arch}-linux-gnu-g++",)
-    yield from ((path,) for name in names if (path := shutil.which(name)))
+    yield from ((path,) for name in _names(arch) if (path := shutil.which(name)))
     if importlib.util.find_spec("ziglang"):
-        cross = () if native else ("-target", f"{arch}-linux-gnu")
+        cross = () if arch == platform.machine() else ("-target", f"{arch}-linux-gnu")
         yield (sys.executable, "-m", "ziglang", "c++", *cross)
 
 
