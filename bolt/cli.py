@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -45,10 +46,11 @@ class _Guarded(click.Group):
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if ctx.params["debug"]:
                 raise
-            click.echo(f"error: {error}; look at the path, its permissions and the space left", err=True)
+            said = str(error) or "not enough memory"
+            click.echo(f"error: {said}; look at paths, permissions and the space left", err=True)
             ctx.exit(_SYSTEM_ERROR)
         except Exception as error:
             if ctx.params["debug"]:
@@ -113,8 +115,7 @@ def run(
     """Run the package ARTIFACT through ONNX Runtime."""
     from bolt.runs import run_artifact
 
-    sizes = {name: _one(name, dims) for name, dims in parse_shapes(shape).items()}
-    done = run_artifact(artifact, texts, sizes=sizes, repeat=repeat, threads=threads)
+    done = run_artifact(artifact, texts, shapes=parse_shapes(shape), repeat=repeat, threads=threads)
     if output:
         done.save(output)
     _show(as_json, done.to_dict, done.describe)
@@ -254,12 +255,6 @@ def _show(as_json: bool, data: Callable[[], Any], text: Callable[[], str]) -> No
     click.echo(json.dumps(data(), indent=1) if as_json else text())
 
 
-def _one(name: str, dims: tuple[int, ...]) -> int:
-    if len(dims) != 1:
-        raise OptionError(f"shape {name}={dims} has several sizes; write {name}=8")
-    return dims[0]
-
-
 def _counts(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -284,4 +279,12 @@ def _read_json(file: Path) -> Any:
 
 def main() -> None:
     """The entry point of the `bolt` command."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup asks to ignore SIGHUP
+            signal.signal(number, _terminate)
     cli(prog_name="bolt")
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """Ends by an exception, so that folders and child processes are cleaned up."""
+    raise SystemExit(128 + number)

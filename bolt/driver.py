@@ -110,6 +110,7 @@ def _compile(
     proto = outline(model, covered.partitions, context_node) if covered.partitions else onnx.load(given.path)
     feeds = feed(model, shapes, sizes) if covered.partitions else {}
     modules = compile_partitions(covered, targets, options, progress)
+    feeds = feed(model, shapes, sizes) if covered.partitions else {}
     return CompiledModel(
         source=given,
         model=proto,
@@ -124,6 +125,7 @@ def _compile(
             "threads": options.thread_count,
             "device": device_name(),
             "sizes": sizes,
+            "inputs": {name: list(array.shape) for name, array in feeds.items()},
             "stored_nodes": stored,
             "flops_share": covered.flops_share,
         },

@@ -50,13 +50,16 @@ def wanted(session: Any) -> tuple[Wanted, ...]:
     return tuple(_wanted(node) for node in session.get_inputs())
 
 
-def read(texts: Sequence[str], inputs: Sequence[Wanted], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+def read(
+    texts: Sequence[str], inputs: Sequence[Wanted], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, np.ndarray]:
     """The value of each input.
 
     Args:
         texts: `file.npz`, `name=file.npy` or `random`; what they do not give is random.
         inputs: what the model takes.
-        sizes: of open dims by name; 1 where it says nothing.
+        shapes: dims of random inputs, by the input's name, or (size,) by the name of an open dim; an open dim
+            of which nothing is said is 1.
 
     Raises:
         ModelError: a file can't be read, or holds something that is no input, or one of another type or dims.
@@ -72,7 +75,7 @@ def read(texts: Sequence[str], inputs: Sequence[Wanted], sizes: Mapping[str, int
         if w.name in given:
             _check(w, given[w.name])
     rng = np.random.default_rng(0)
-    return {w.name: given[w.name] if w.name in given else _random(w, sizes, rng) for w in inputs}
+    return {w.name: given[w.name] if w.name in given else _random(w, shapes, rng) for w in inputs}
 
 
 def _wanted(node: Any) -> Wanted:
@@ -109,8 +112,16 @@ def _check(w: Wanted, array: np.ndarray) -> None:
         )
 
 
-def _random(w: Wanted, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    shape = [d if isinstance(d, int) else sizes.get(d, 1) for d in w.dims]
+def _random(w: Wanted, shapes: Mapping[str, Sequence[int]], rng: np.random.Generator) -> np.ndarray:
+    named = {name: dims[0] for name, dims in shapes.items() if len(dims) == 1}
+    shape = tuple(d if isinstance(d, int) else named.get(d, 1) for d in w.dims)
+    if w.name in shapes and w.dims:
+        shape = tuple(shapes[w.name])
+        if len(shape) != len(w.dims) or any(
+            isinstance(d, int) and d != size for d, size in zip(w.dims, shape, strict=True)
+        ):
+            dims = ", ".join(str(d or "?") for d in w.dims)
+            raise ModelError(f"input {w.name!r} has dims ({dims}), the shape given is {shape}")
     dtype = np.dtype(w.dtype)
     if dtype.kind == "f":
         return rng.random(shape).astype(dtype)

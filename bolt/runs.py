@@ -45,9 +45,11 @@ class Done:
 
 
 def run_artifact(
-    path: Path, texts: Sequence[str], *, sizes: Mapping[str, int], repeat: int, threads: int | None
+    path: Path, texts: Sequence[str], *, shapes: Mapping[str, Sequence[int]], repeat: int, threads: int | None
 ) -> Done:
     """Runs the artifact at `path` on the inputs that `texts` name (see `bolt.inputs.read`).
+
+    Random inputs have the dims of `shapes`, or else those the artifact was made with.
 
     Raises:
         ArtifactError: it is damaged, made for another machine, or can't run on these inputs.
@@ -56,8 +58,8 @@ def run_artifact(
     artifact = Artifact.load(path)
     with _explained(path):
         session = artifact.session(threads=threads)
-    sample = artifact.report.get("notes", {}).get("sample", {})
-    feeds = read(texts, wanted(session), {**sample, **sizes})
+    tuned = artifact.report.get("notes", {}).get("inputs", {})
+    feeds = read(texts, wanted(session), {**tuned, **shapes})
     ms, values = [], []
     for _ in range(repeat):
         start = time.perf_counter()

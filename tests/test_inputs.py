@@ -13,10 +13,10 @@ INPUTS = (
 
 
 def test_random_values_fit_the_inputs():
-    made = read(["random"], INPUTS, {"n": 5})
+    made = read(["random"], INPUTS, {"n": (5,)})
     assert (made["x"].shape, made["x"].dtype) == ((5, 3), np.float32)
     assert (made["ids"].shape, made["ids"].dtype) == ((1, 4), np.int64)
-    np.testing.assert_array_equal(made["x"], read([], INPUTS, {"n": 5})["x"])
+    np.testing.assert_array_equal(made["x"], read([], INPUTS, {"n": (5,)})["x"])
 
 
 def test_files(tmp_path):
@@ -36,3 +36,11 @@ def test_what_can_not_be_read_is_named(tmp_path):
     np.savez(tmp_path / "y.npz", y=np.ones(1))
     with pytest.raises(ModelError, match="no input 'y'; its inputs are x, ids"):
         read([str(tmp_path / "y.npz")], INPUTS, {})
+
+
+def test_the_shape_of_a_whole_input_can_be_given() -> None:
+    (open_,) = (w for w in INPUTS if w.name == "x")
+    dims = tuple(7 if isinstance(d, str) else d for d in open_.dims)
+    assert read([], INPUTS, {"x": dims})["x"].shape == dims
+    with pytest.raises(ModelError, match="the shape given"):
+        read([], INPUTS, {"x": (*dims, 1)})
