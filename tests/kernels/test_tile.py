@@ -6,9 +6,11 @@ import ctypes
 
 import numpy as np
 import pytest
-from kernels.harness import CPU_TARGETS, compile_kernel
+from kernels.harness import compile_kernel
 
-TARGET = CPU_TARGETS[-1]
+from bolt.target import detect
+
+TARGET = detect()
 SHARES = """
 #include "bolt/tile.h"
 extern "C" __attribute__((visibility("default")))
