@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from bolt.toolchain.build import store
 
 Sizes = Mapping[str, int]
 
+LIGHT = 0.02
+"""A partition with less than this share of the arithmetic is the first to go when a model runs slower."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledModel:
@@ -39,7 +42,7 @@ class CompiledModel:
 
     Attributes:
         source: the model as given.
-        model: what ONNX Runtime loads: one EPContext node per partition.
+        outlined: what ONNX Runtime loads: one EPContext node for each partition of these names.
         partitions: their modules, for every target.
         rows: the report's line of each partition.
         rejections: what was not taken, with reasons.
@@ -50,7 +53,7 @@ class CompiledModel:
     """
 
     source: Source
-    model: onnx.ModelProto
+    outlined: Callable[[frozenset[str]], onnx.ModelProto]
     partitions: tuple[package.Partition, ...]
     rows: tuple[report.Partition, ...]
     rejections: tuple[Rejection, ...]
@@ -59,24 +62,35 @@ class CompiledModel:
     nodes: int
     notes: Mapping[str, Any] = field(default_factory=dict)
 
-    def left_to_ort(self, reason: Rejection) -> CompiledModel:
-        """The same model without any partition."""
-        dropped = tuple(replace(reason, subject=row.name) for row in self.rows)
+    def light(self) -> frozenset[str]:
+        """Names of partitions with hardly any of the work, when others have it."""
+        work = {row.name: sum(step.flops for step in row.steps) for row in self.rows}
+        return frozenset(name for name, flops in work.items() if flops < LIGHT * sum(work.values()))
+
+    def without(self, names: Collection[str], reason: Rejection) -> CompiledModel:
+        """The same model with the partitions `names` left to ONNX Runtime."""
+        kept = tuple(row for row in self.rows if row.name not in names)
+        dropped = tuple(replace(reason, subject=row.name) for row in self.rows if row.name in names)
+        before, after = (sum(step.flops for row in rows for step in row.steps) for rows in (self.rows, kept))
+        share = self.notes["flops_share"] * after / before if before else 0.0
         return replace(
             self,
-            model=onnx.load(self.source.path),
-            partitions=(),
-            rows=(),
+            partitions=tuple(p for p in self.partitions if p.name not in names),
+            rows=kept,
             rejections=(*self.rejections, *dropped),
-            notes={**self.notes, "flops_share": 0.0},
+            notes={**self.notes, "flops_share": share},
         )
+
+    def left_to_ort(self, reason: Rejection) -> CompiledModel:
+        """The same model without any partition."""
+        return self.without([p.name for p in self.partitions], reason)
 
     def write(self, directory: Path, trial: Trial | None) -> Artifact:
         """Package it into `directory`."""
         return package.write(
             directory,
             name=self.source.name,
-            model=self.model,
+            model=self.outlined(frozenset(p.name for p in self.partitions)),
             partitions=self.partitions,
             source_sha256=self.source.sha256,
             report=self._report(trial).to_dict(),

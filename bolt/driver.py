@@ -14,7 +14,7 @@ from bolt.ep.artifact import Artifact
 from bolt.ep.folder import check_free
 from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
-from bolt.errors import ArtifactError, RuntimeMissing, VerifyError
+from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
 from bolt.graph.cover import Supports, cover
 from bolt.graph.load import load
 from bolt.graph.outline import CanonicalLeft, outline
@@ -106,14 +106,18 @@ def _compile(
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
-    # Where bolt takes nothing, ONNX Runtime gets the model exactly as it came.
-    proto = outline(model, covered.partitions, context_node) if covered.partitions else onnx.load(given.path)
-    feeds = feed(model, shapes, sizes) if covered.partitions else {}
+
+    def outlined(names: frozenset[str]) -> onnx.ModelProto:
+        # Where bolt takes nothing, ONNX Runtime gets the model exactly as it came.
+        kept = [p for p in covered.partitions if p.name in names]
+        return outline(model, kept, context_node) if kept else onnx.load(given.path)
+
+    outlined(frozenset(p.name for p in covered.partitions))  # fails before minutes of tuning, if it does
     modules = compile_partitions(covered, targets, options, progress)
     feeds = feed(model, shapes, sizes) if covered.partitions else {}
     return CompiledModel(
         source=given,
-        model=proto,
+        outlined=outlined,
         partitions=modules.partitions,
         rows=modules.rows,
         rejections=(*covered.rejections, *modules.rejections, *_untried(targets)),
@@ -159,19 +163,45 @@ def _tried(
             "or pass verify=False and ab=False"
         )
     progress(Event(stage="verify", detail="against ONNX Runtime"))
-    draft = made.write(folder / "draft.bolt", None)
+    made, trial = _attempt(made, options, folder / "draft.bolt")
+    if not _is_slower(trial):
+        return made, trial
+    assert trial is not None
+    said = f"stock ONNX Runtime is faster on this machine: bolt reaches {trial.speedup:.2f}x"
+    if made.light():
+        progress(Event(stage="verify", detail="without its small parts"))
+        smaller, again = _without_light_parts(made, options, folder / "smaller.bolt", said)
+        if again is not None and not _is_slower(again):
+            return smaller, again
+    return made.left_to_ort(_reason("choose", said)), trial
+
+
+def _attempt(made: CompiledModel, options: Options, draft: Path) -> tuple[CompiledModel, Trial | None]:
+    """One trial run; a model that fails it is left to ONNX Runtime."""
+    written = made.write(draft, None)
     try:
         trial = run_trial(
-            draft.path, made.source.path, made.feeds, threads=options.thread_count, timed=options.ab
+            written.path, made.source.path, made.feeds, threads=options.thread_count, timed=options.ab
         )
     except VerifyError as error:
         return made.left_to_ort(_reason("verify", str(error))), None
     if trial.failures:
         return made.left_to_ort(_reason("verify", "; ".join(trial.failures))), trial
-    if trial.speedup is not None and trial.speedup < SLOWER:
-        said = f"stock ONNX Runtime is faster on this machine: bolt reaches {trial.speedup:.2f}x"
-        return made.left_to_ort(_reason("choose", said)), trial
     return made, trial
+
+
+def _is_slower(trial: Trial | None) -> bool:
+    return trial is not None and trial.speedup is not None and trial.speedup < SLOWER
+
+
+def _without_light_parts(
+    made: CompiledModel, options: Options, draft: Path, said: str
+) -> tuple[CompiledModel, Trial | None]:
+    """A trial without the partitions that mostly cost border crossings; no trial where that can't be."""
+    try:
+        return _attempt(made.without(made.light(), _reason("choose", said)), options, draft)
+    except ModelError:  # a part holds operators that only bolt has
+        return made, None
 
 
 def _reason(stage: str, text: str) -> Rejection:
