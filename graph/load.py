@@ -123,8 +123,8 @@ def _check(proto: onnx.ModelProto, where: str) -> None:
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{where}: not a valid ONNX model ({reason}); export it again") from error
-    if reason := contradiction(proto):
-        raise ModelError(f"{where}: the model contradicts itself ({reason}); export it again")
+    if fault := contradiction(proto):
+        raise ModelError(f"{where}: the model contradicts itself ({fault}); export it again")
 
 
 def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
