@@ -70,11 +70,13 @@ def window_pads(
 
 
 def conv_pads(node: ir.Node, dims: Sequence[Dim], kernel: Sequence[int]) -> Halo | None:
-    """Zeros a Conv reads around each dim of its input (N, C, spatial...)."""
+    """Zeros a Conv reads around each dim of its input (N, C, spatial...); None when that can't be said."""
     rank = len(kernel)
-    pads = window_pads(
-        node, dims[2:], kernel, attr(node, "strides", (1,) * rank), attr(node, "dilations", (1,) * rank)
-    )
+    strides, dilations = attr(node, "strides", (1,) * rank), attr(node, "dilations", (1,) * rank)
+    stated = len(attr(node, "pads", (0,) * (2 * rank)))
+    if (len(dims) - 2, len(strides), len(dilations), stated) != (rank, rank, rank, 2 * rank):
+        return None
+    pads = window_pads(node, dims[2:], kernel, strides, dilations)
     if pads is None or min(*pads[0], *pads[1]) < 0:
         return None
     return ((0, 0), (0, 0), *zip(*pads, strict=True))
@@ -143,7 +145,7 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     fits = groups > 0 and weights.shape[0] % groups == 0
     need(node, fits and low.dims(value)[1] == weights.shape[1] * groups, _MISFIT)
     halo = conv_pads(node, low.dims(value), kernel)
-    need(node, halo is not None, "the pads depend on run-time dims, or are negative")
+    need(node, halo is not None, "the pads depend on run-time dims, are negative, or fit no dims")
     assert halo is not None
     # A column of pixels is turned into a row: kernels make tiles of neighbouring pixels of one row.
     turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)

@@ -47,6 +47,9 @@ class Layouts:
         self.conv_pads = conv_pads
         self._orders: dict[ir.Value, Order | None] = {}
         self._halos: dict[ir.Value, Halo] = {}
+        # Readers before what they read: asked in another order, long chains of nodes recurse too deep.
+        for value in (v for node in reversed(nodes) for v in node.outputs if shapes.dims(v) is not None):
+            self.order(value)
 
     def rank(self, value: ir.Value) -> int:
         dims = self.shapes.dims(value)

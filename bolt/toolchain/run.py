@@ -56,7 +56,9 @@ def _started(argv: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
             argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, errors="replace", start_new_session=True, env=child_environment(LC_ALL="C"),
+            text=True, errors="replace", start_new_session=True,
+            # Its temporary files go with the folder when it is killed.
+            env=child_environment(LC_ALL="C", TMPDIR=str(cwd)),
         )  # fmt: skip
     except OSError as error:
         raise ToolchainError(f"the compiler {argv[0]} can't be started ({error})") from error

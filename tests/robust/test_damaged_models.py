@@ -123,6 +123,23 @@ def test_canonical_operators_that_no_partition_takes(lowered: Callable[[onnx.Mod
     assert all("ai.bolt" not in r.reason for r in lowered(model).rejections)
 
 
+def test_long_chains(lowered: Callable[[onnx.ModelProto], Cover]) -> None:
+    """Nothing recurses from node to node."""
+    b = ModelBuilder()
+    y = b.input("x", ["n", 8])
+    for i in range(600):
+        y = b.add(("Relu", "Neg")[i % 2], y)
+    assert lowered(b.output(y).model()).flops_share == 1.0
+
+
+def test_pads_for_other_dims_stay_with_ort(lowered: Callable[[onnx.ModelProto], Cover]) -> None:
+    """Where kernel_shape is stated, ONNX does not look at the weights."""
+    model = convnet()
+    model.graph.node[3].attribute.append(helper.make_attribute("kernel_shape", [3, 3]))
+    replace(model, "w1", np.zeros(8, np.float32))
+    assert any("n3_Conv" == r.subject for r in lowered(model).rejections)
+
+
 def test_an_input_too_large_to_try(tmp_path: Path) -> None:
     b = ModelBuilder()
     y = b.input("x", [1 << 40])

@@ -75,6 +75,15 @@ def test_control_c(stage: str, options: tuple[str, ...], place: Place, finished:
         assert contents(place.out) == contents(finished.out)
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_polite_ends_clean_up_as_well(how: signal.Signals, place: Place) -> None:
+    ended = stop_at(place, "tune", 0.1, how, *TUNING)
+    assert ended.code == 128 + how
+    assert "Traceback" not in ended.err
+    assert place.left() == []
+    assert not place.out.exists()
+
+
 @pytest.mark.parametrize("stage", ["tune", "module", "verify"])
 def test_kill(stage: str, place: Place, finished: Place) -> None:
     options = {"tune": TUNING, "module": QUICK, "verify": VERIFIED}[stage]
