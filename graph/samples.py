@@ -20,7 +20,7 @@ SEQUENCE = (128, 64, 100, 32, 16, 256, 8, 1)
 """Sizes tried, best first, for the first dim, dims of images, and other dims."""
 
 _ATTEMPTS = 4000
-_MOST_ELEMENTS = 1 << 30
+_MOST_ELEMENTS = 1 << 28
 
 
 def sample(model: ir.Model, shapes: Shapes, given: Mapping[str, Sequence[int]]) -> dict[str, int]:
