@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -34,7 +34,7 @@ def staged(destination: Path) -> Iterator[Path]:
     with _explained(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         _sweep(destination)
-        folder = Path(tempfile.mkdtemp(prefix=_prefix(destination), dir=destination.parent))
+        folder = Path(tempfile.mkdtemp(prefix=prefix(destination), dir=destination.parent))
         try:
             with _held(folder):
                 folder.chmod(0o755)
@@ -86,7 +86,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _sweep(destination: Path) -> None:
     """Removes what killed processes left next to the destination."""
-    for folder in destination.parent.glob(f"{glob.escape(_prefix(destination))}*"):
+    for folder in destination.parent.glob(f"{prefix(destination)}*"):
         try:
             if time.time() - folder.stat().st_mtime < _STALE_S:
                 continue
@@ -101,7 +101,7 @@ def _publish(folder: Path, destination: Path) -> None:
     if not destination.exists():
         folder.rename(destination)
         return
-    old = Path(tempfile.mkdtemp(prefix=_prefix(destination), dir=destination.parent))
+    old = Path(tempfile.mkdtemp(prefix=prefix(destination), dir=destination.parent))
     try:
         destination.rename(old / _REPLACED)
         folder.rename(destination)
@@ -116,5 +116,6 @@ def _put_back(old: Path, destination: Path) -> None:
         os.rename(old / _REPLACED, destination)
 
 
-def _prefix(destination: Path) -> str:
-    return f".bolt-writing-{destination.name}-"
+def prefix(destination: Path) -> str:
+    """How the temporary folders of a destination begin; short, however long its name is."""
+    return f".bolt-writing-{hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:16]}-"

@@ -106,6 +106,13 @@ def test_unicode_and_blanks_in_every_path(tmp_path: Path, objects: Path) -> None
     assert place.left() == []
 
 
+def test_names_as_long_as_the_system_allows(place: Place) -> None:
+    model = (place.work / "small.onnx").rename(place.work / ("m" * 245 + ".onnx"))
+    call(place, "optimize", model, *QUICK).well()
+    assert (place.work / ("m" * 245 + ".bolt") / "manifest.json").is_file()
+    assert place.left() == []
+
+
 def test_inputs_that_do_not_fit(finished: Place, tmp_path: Path) -> None:
     (tmp_path / "junk.npz").write_bytes(b"PK\x03\x04 no archive")
     wide = save_input(tmp_path / "x.npy")

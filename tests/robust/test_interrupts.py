@@ -12,6 +12,8 @@ import time
 import pytest
 from robust.command import QUICK, Ended, Place, call, contents, finish, start
 
+from bolt.ep.folder import prefix
+
 TUNING = ("--budget", "60s", "--threads", "1", "--no-ab")
 VERIFIED = ("--budget", "0", "--threads", "1", "--no-ab")
 
@@ -97,7 +99,7 @@ def test_kill(stage: str, place: Place, finished: Place) -> None:
 
 
 def test_staged_folders_of_killed_processes_are_swept(warm: Place) -> None:
-    stale, fresh, mine = (warm.work / f".bolt-writing-out.bolt-{name}" for name in ("stale", "fresh", "held"))
+    stale, fresh, mine = (warm.work / f"{prefix(warm.out)}{name}" for name in ("stale", "fresh", "held"))
     for folder in (stale, fresh, mine):
         folder.mkdir()
     for folder in (stale, mine):
