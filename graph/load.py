@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from onnx_ir.passes import common
 
 from bolt.errors import ModelError
 from bolt.graph.consistency import contradiction, not_text
+
+_log = logging.getLogger(__name__)
 
 OLDEST_OPSET = 7
 _LARGEST_BYTES = (2 << 30) - 1
@@ -47,6 +50,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> ir.Model:
     where = str(source) if isinstance(source, (str, Path)) else "the given model"
     folder = Path(source).resolve().parent if isinstance(source, (str, Path)) else None
     proto = _parse(source, where)
+    _drop_unreadable(proto, where)
     _check_opset(proto, where)
     _check(proto, where)
     try:
@@ -79,6 +83,13 @@ def _parse(source: str | Path | bytes | onnx.ModelProto, where: str) -> onnx.Mod
             f"{where}: not an ONNX file, or cut short ({error}); export or download it again"
         ) from error
     return proto
+
+
+def _drop_unreadable(proto: onnx.ModelProto, where: str) -> None:
+    """Leaves out metadata in some other encoding than UTF-8, which ORT overlooks and protobuf can't copy."""
+    for entry in [e for e in proto.metadata_props if not_text(e)]:
+        _log.warning("%s: metadata %r is not UTF-8 and is left out", where, entry.key)
+        proto.metadata_props.remove(entry)
 
 
 def _read(path: Path) -> bytes:

@@ -77,6 +77,15 @@ def test_text_that_is_no_text() -> None:
         load(data)
 
 
+def test_metadata_in_another_encoding_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """ORT runs such models."""
+    model = convnet()
+    helper.set_model_props(model, {"author": "Xx", "licence": "free"})
+    loaded = load(model.SerializeToString().replace(b"Xx", b"\xcd\xf5"))
+    assert dict(loaded.metadata_props) == {"licence": "free"}
+    assert "author" in caplog.text
+
+
 @pytest.mark.parametrize("dtype", [TensorProto.COMPLEX64, TensorProto.UINT4, TensorProto.DOUBLE])
 def test_constant_nodes_of_the_wrong_size(dtype: int) -> None:
     b = ModelBuilder()
