@@ -32,9 +32,7 @@ def package(
 ) -> Artifact:
     """The artifact without measuring: the analytic pick of every kernel."""
     shapes = {name: (size,) for name, size in (sizes or {}).items()}
-    asked = make(
-        target=target, budget="0", threads=1, shapes=shapes, cache=cache, verify=False, ab=False
-    )
+    asked = make(target=target, budget="0", threads=1, shapes=shapes, cache=cache, verify=False, ab=False)
     return optimize(model, asked, everything=True)
 
 
