@@ -1,4 +1,4 @@
-"""`python -m benchmarks models|list|report`."""
+"""`python -m benchmarks models|list|report|readme`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from benchmarks.models import measure
 from benchmarks.plot import plot
+from benchmarks.readme import with_performance
 from benchmarks.workloads import WORKLOADS, select
 from bolt.bench.engines import PEERS
 from bolt.bench.result import Result, load
@@ -75,6 +76,14 @@ def report(result: Path, picture: Path | None, layers: bool, against: Path | Non
         f"wrote {place}" if plot(found, place) else "no picture: matplotlib is not installed", err=True
     )
     _show(found, layers, against)
+
+
+@cli.command()
+@click.argument("results", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+def readme(results: tuple[Path, ...]) -> None:
+    """Write the performance table of README.md from RESULTS (JSON)."""
+    place = Path(__file__).parents[1] / "README.md"
+    place.write_text(with_performance(place.read_text(), [_load(path) for path in results]))
 
 
 @cli.command("list")
