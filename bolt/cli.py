@@ -121,6 +121,15 @@ def run(
     _show(as_json, done.to_dict, done.describe)
 
 
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Read a photographed page with a trained model, beside ONNX Runtime."""
+    from bolt.demo.command import main
+
+    main(list(arguments), prog_name="bolt demo")
+
+
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--against", default="ort", show_default=True, help="Engines: ort,openvino,torch.")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bolt.bench import packages
-from bolt.demo import __main__ as demo
+from bolt.demo import command as demo
 from bolt.demo import jobs, outcome, page, png
 from bolt.errors import ModelError
 from bolt.timing import Samples

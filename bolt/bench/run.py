@@ -186,7 +186,7 @@ class BenchError(BoltError):
 
 
 def _in_child(request: Request) -> tuple[Row, ...]:
-    command = [sys.executable, "-m", "bolt.bench.child"]
+    command = [sys.executable, "-P", "-m", "bolt.bench.child"]
     try:
         done = subprocess.run(
             command, input=json.dumps(asdict(request)), capture_output=True, text=True, timeout=_TIMEOUT_S,

@@ -1,1 +1,1 @@
-"""The main job on something real: `python -m bolt.demo` reads a photographed page with a trained model."""
+"""The main job on something real: `bolt demo` reads a photographed page with a trained model."""

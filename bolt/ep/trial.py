@@ -73,7 +73,7 @@ def run_trial(
             "threads": threads,
             "timed": timed,
         }
-        command = [sys.executable, "-m", "bolt.ep.trial", json.dumps(request)]
+        command = [sys.executable, "-P", "-m", "bolt.ep.trial", json.dumps(request)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired as error:

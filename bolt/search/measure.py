@@ -115,7 +115,7 @@ class Worker:
             self._errors.seek(0)
             self._errors.truncate()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bolt.search.worker", str(self.native)],
+                [sys.executable, "-P", "-m", "bolt.search.worker", str(self.native)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                 env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child

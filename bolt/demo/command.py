@@ -1,4 +1,4 @@
-"""`python -m bolt.demo`: optimize a trained model, run it on a real input, and compare with ONNX Runtime."""
+"""`bolt demo`: optimize a trained model, run it on a real input, and compare with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -61,7 +61,3 @@ def _job(model: Path | None, shapes: Shapes, offline: bool, folder: Path, progre
     except PackageError as error:
         click.echo(f"{error}\nGoing on with a generated model instead of the trained one.", err=True)
         return generated_job(folder)
-
-
-if __name__ == "__main__":
-    main(prog_name="python -m bolt.demo")
