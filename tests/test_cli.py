@@ -54,7 +54,7 @@ def model(tmp_path):
 @pytest.mark.parametrize("module", ["bolt", "bolt.cli"])
 def test_importing_is_cheap(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

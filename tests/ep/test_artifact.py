@@ -74,7 +74,7 @@ def test_equal_input_gives_equal_bytes(good: Artifact, tmp_path: Path) -> None:
         "toy.artifact(Path(sys.argv[1]), toy.Toy(), toy.Toy(scale=3.0))"
     )
     for seed in ("1", "2"):
-        command = [sys.executable, "-c", code, str(tmp_path / seed), str(Path(__file__).parents[1])]
+        command = [sys.executable, "-P", "-c", code, str(tmp_path / seed), str(Path(__file__).parents[1])]
         subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True)
     assert content(tmp_path / "1") == content(tmp_path / "2") == content(good.path)
 
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up(good: Artifact, tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))\n"
         "Artifact.load(sys.argv[1]).save(sys.argv[2])"
     )
-    command = [sys.executable, "-c", code, str(good.path), str(tmp_path / "copy")]
+    command = [sys.executable, "-P", "-c", code, str(good.path), str(tmp_path / "copy")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "bolt.errors.ArtifactError" in done.stderr and "can't be written" in done.stderr
     assert not list(tmp_path.iterdir())

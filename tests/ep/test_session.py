@@ -247,7 +247,7 @@ for _ in range(3):
     ort.unregister_execution_provider_library("any name")
 print("done")
 """
-    command = [sys.executable, "-c", code, str(artifact.library_path), str(artifact.model_path)]
+    command = [sys.executable, "-P", "-c", code, str(artifact.library_path), str(artifact.model_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
@@ -278,6 +278,6 @@ print("done")
     manifest = dict(other.manifest)
     manifest["files"] = manifest["files"] | {"libbolt_ep.so": entry}
     (other.path / "manifest.json").write_text(json.dumps(manifest))
-    command = [sys.executable, "-c", code, str(artifact.path), str(other.path), str(artifact.path)]
+    command = [sys.executable, "-P", "-c", code, str(artifact.path), str(other.path), str(artifact.path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

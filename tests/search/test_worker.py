@@ -49,7 +49,7 @@ def until(condition, seconds):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_a_looping_kernel_ends_with_a_killed_parent(tmp_path):
     tests = Path(__file__).parent.parent
-    parent = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path, tests])
+    parent = subprocess.Popen([sys.executable, "-P", "-c", SCRIPT, tmp_path, tests])
     try:
         workers = until(lambda: [p for p in children(parent.pid) if is_worker(p)], 60)
         assert workers, "the search started no worker"

@@ -133,7 +133,9 @@ def test_a_killed_writer_leaves_no_partial_entry(store):
                 store.put(make_key(n=n), {name: folder / name for name in "abc"})
     """)
     for _ in range(3):
-        child = subprocess.Popen([sys.executable, "-c", script, str(store.root)], stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-c", script, str(store.root)], stdout=subprocess.PIPE
+        )
         child.stdout.readline()
         time.sleep(0.05)
         child.send_signal(signal.SIGKILL)
