@@ -178,7 +178,8 @@ def test_target_option_picks_a_variant(tmp_path: Path) -> None:
     )
     assert artifact.targets == ("x86-avx2", "x86-portable")
     here = json.loads(subprocess.run(
-        [sys.executable, "-P", "-c", "import json, bolt.target as t; print(json.dumps(t.runs_here(t.X86_AVX2)))"],
+        [sys.executable, "-P", "-c",
+         "import json, bolt.target as t; print(json.dumps(t.runs_here(t.X86_AVX2)))"],
         capture_output=True, check=True,
     ).stdout)  # fmt: skip
     best = fast if here else plain
