@@ -28,7 +28,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
-KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
 _OLDEST_OPSET = 7
 
 
@@ -49,6 +49,9 @@ def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Case]:
 
     warnings.filterwarnings("ignore")
     for kind in kinds:
+        if kind == "light":
+            yield from _light()
+            continue
         for test in sorted(load_model_tests(kind=kind), key=lambda t: t.name):
             model = test.model if kind == "node" else onnx.load(Path(test.model_dir) / "model.onnx")
             if not _is_plain(model):
@@ -59,6 +62,19 @@ def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Case]:
                 else list(_files(Path(test.model_dir)))
             )
             yield Case(f"{kind}/{test.name}", model, data, test.rtol, test.atol)
+
+
+def _light() -> Iterator[Case]:
+    """Whole networks of the onnx package, their weights replaced by constants."""
+    for path in sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx")):
+        model = onnx.load(path)
+        constants = {t.name for t in model.graph.initializer}
+        image = next(i for i in model.graph.input if i.name not in constants)
+        dims = [d.dim_value or 1 for d in image.type.tensor_type.shape.dim]
+        values = (np.arange(np.prod(dims)).reshape(dims) / np.prod(dims)).astype(np.float32)
+        expected = onnx.load_tensor(path.with_name(f"{path.stem}_output_0.pb"))
+        data = [([values], [numpy_helper.to_array(expected)])]
+        yield Case(f"light/{path.stem}", model, data, 1e-3, 1e-7)
 
 
 def _is_plain(model: onnx.ModelProto) -> bool:
