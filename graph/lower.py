@@ -124,7 +124,7 @@ class Lowering(Placement):
         return wish or row_major(len(self.dims(value)))
 
     def settle(self, value: ir.Value, view: View) -> None:
-        """`value` is at `view`; copy it out if the caller wants it elsewhere."""
+        """`value` is at `view`."""
         self.views[value] = view
 
     def finish(self) -> Program:
