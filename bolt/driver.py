@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -107,6 +108,7 @@ def _compile(
     sizes = sample(model, shapes, dict(options.shapes))
     covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
 
+    @cache  # the check below, the draft and the package are mostly of the same partitions
     def outlined(names: frozenset[str]) -> onnx.ModelProto:
         # Where bolt takes nothing, ONNX Runtime gets the model exactly as it came.
         kept = [p for p in covered.partitions if p.name in names]

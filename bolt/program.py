@@ -148,10 +148,6 @@ class View:
             expected = D.mul(expected, d)
         return True
 
-    def inner_stride(self) -> Dim:
-        """Stride of the last dim; 0 or whatever it is when that dim is 1."""
-        return self.strides[-1] if self.strides else 0
-
 
 def dense_strides(dims: Sequence[Dim]) -> tuple[Dim, ...]:
     """Row-major strides."""

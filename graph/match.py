@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from bolt.graph.attributes import attr, constant, operand, scalar
+from bolt.graph.attributes import attr, operand, scalar
 from bolt.graph.rewrite import is_private, producer
 
 TOLERANCE = 1e-5
@@ -166,9 +166,3 @@ def constant_power(value: ir.Value | None, exponent: float) -> ir.Value | None:
     if node.op_type == "Pow":
         return first if near(scalar(second), exponent) else None
     return first if exponent == 2 and first is second else None
-
-
-def is_filled(value: ir.Value | None, number: float) -> bool:
-    """Whether a constant consists of this number only."""
-    found = constant(value)
-    return found is not None and found.dtype.kind == "f" and bool((found == number).all())

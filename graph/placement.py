@@ -129,7 +129,7 @@ class Placement(Memory):
             if node not in self.members:
                 continue
             if node.op_type == "Concat" and sum(v is value for v in node.inputs) == 1:
-                slot = self._slot(value, node, use.idx, use.idx, order)
+                slot = self._slot(value, node, use.idx, order)
             elif node.op_type == "Split":
                 slot = self._split_slot(value, node, order)
             elif node.op_type in RESHAPES and len(uses) == 1 and use.idx == 0:
@@ -140,8 +140,8 @@ class Placement(Memory):
                 return slot
         return None
 
-    def _slot(self, value: ir.Value, node: ir.Node, first: int, last: int, order: Order) -> View | None:
-        """Inputs `first` to `last` of a Concat as one view with the dims of `value`."""
+    def _slot(self, value: ir.Value, node: ir.Node, first: int, order: Order) -> View | None:
+        """The inputs of a Concat from `first` on that `value` covers, as one view."""
         if self.shapes.ints(node.outputs[0]) is not None:
             return None
         whole = self.concat(node, order)
@@ -161,7 +161,7 @@ class Placement(Memory):
             same_axis = attr(node, "axis") % rank == attr(split, "axis", 0) % rank
             run = node.inputs[first : first + len(split.outputs)]
             if same_axis and tuple(run) == tuple(split.outputs) and len(set(node.inputs)) == len(node.inputs):
-                return self._slot(value, node, first, first + len(run) - 1, order)
+                return self._slot(value, node, first, order)
         return None
 
     def _reshaped_slot(self, value: ir.Value, node: ir.Node, order: Order) -> View | None:

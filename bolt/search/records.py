@@ -7,7 +7,7 @@ import logging
 import platform
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,11 +125,6 @@ class Records:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def to_json(key: Key, measurement: Measurement) -> dict[str, Any]:
-    """One record as `Records.export` gives it."""
-    return {**asdict(key), **asdict(measurement)}
 
 
 def device_name() -> str:
