@@ -291,7 +291,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup asks to ignore SIGHUP
             signal.signal(number, _terminate)
-    cli(prog_name="bolt")
+    try:
+        cli(prog_name="bolt")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is over: Ctrl-C must not change how it ended
 
 
 def _terminate(number: int, _: object) -> NoReturn:
