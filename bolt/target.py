@@ -10,12 +10,42 @@ from bolt.errors import TargetError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """What an NVIDIA architecture has (CUDA C++ Programming Guide, "Technical Specifications per Compute
+    Capability").
+
+    Attributes:
+        sm: compute capability, 10 * major + minor.
+        also: further compute capabilities that run the same cubin.
+        smem_bytes: shared memory one thread block may use (opt-in limit).
+        smem_sm_bytes: shared memory of one multiprocessor.
+        registers: 32-bit registers of one multiprocessor.
+        multiprocessors: of the typical device, for the analytic model.
+        bandwidth: bytes per second of its memory.
+        tensor_flops: fp16 operations per second of its tensor cores, fp32 accumulation, no sparsity.
+        f32_flops: fp32 operations per second of its CUDA cores.
+        device: the typical device these rates are of.
+    """
+
+    sm: int
+    also: tuple[int, ...] = ()
+    smem_bytes: int
+    smem_sm_bytes: int
+    registers: int = 65536
+    multiprocessors: int
+    bandwidth: float
+    tensor_flops: float
+    f32_flops: float
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """An instruction set bolt compiles for.
 
     Attributes:
         name: the spelling users give (`--target`).
-        arch: machine architecture as `platform.machine()` reports it.
+        arch: machine architecture as `platform.machine()` reports it; "cuda" for a GPU.
         requires: `/proc/cpuinfo` flags that must all be present to run here.
         flags: compiler flags that select the instruction set.
         vector_lanes: fp32 lanes of one vector register.
@@ -23,17 +53,24 @@ class Target:
         fma_ports: fp32 FMA instructions issued per cycle (for the analytic model).
         l1_bytes: L1 data cache per core.
         l2_bytes: L2 cache per core.
+        gpu: of a CUDA target; the vector fields mean nothing there.
     """
 
     name: str
     arch: str
-    requires: tuple[str, ...]
+    requires: tuple[str, ...] = ()
     flags: tuple[str, ...]
-    vector_lanes: int
-    vector_registers: int
+    vector_lanes: int = 1
+    vector_registers: int = 0
     fma_ports: int = 2
     l1_bytes: int = 32 << 10
     l2_bytes: int = 1 << 20
+    gpu: Gpu | None = None
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether its kernels run on a GPU."""
+        return self.gpu is not None
 
 
 X86_AVX512 = Target(
@@ -69,8 +106,114 @@ AARCH64_PORTABLE = Target(
     vector_registers=32,
 )
 
-TARGETS = (X86_AVX512, X86_AVX2, X86_PORTABLE, AARCH64_PORTABLE)
+CPU_TARGETS = (X86_AVX512, X86_AVX2, X86_PORTABLE, AARCH64_PORTABLE)
 """Best first: `detect` and the EP take the first row the machine can run."""
+
+
+def _cuda(name: str, gpu: Gpu) -> Target:
+    arch = name.removeprefix("sm")
+    flags = ("-gencode", f"arch=compute_{arch},code=sm_{arch}")
+    return Target(name=name, arch="cuda", flags=flags, gpu=gpu)
+
+
+SM75 = _cuda(
+    "sm75",
+    Gpu(
+        sm=75,
+        smem_bytes=64 << 10,
+        smem_sm_bytes=64 << 10,
+        multiprocessors=40,
+        bandwidth=320e9,
+        tensor_flops=65e12,
+        f32_flops=8.1e12,
+        device="T4",
+    ),
+)
+SM80 = _cuda(
+    "sm80",
+    Gpu(
+        sm=80,
+        also=(86, 87, 89),
+        smem_bytes=163 << 10,
+        smem_sm_bytes=164 << 10,
+        multiprocessors=108,
+        bandwidth=2039e9,
+        tensor_flops=312e12,
+        f32_flops=19.5e12,
+        device="A100 SXM 80 GB",
+    ),
+)
+SM86 = _cuda(
+    "sm86",
+    Gpu(
+        sm=86,
+        also=(87, 89),
+        smem_bytes=99 << 10,
+        smem_sm_bytes=100 << 10,
+        multiprocessors=72,
+        bandwidth=600e9,
+        tensor_flops=125e12,
+        f32_flops=31.2e12,
+        device="A10",
+    ),
+)
+SM89 = _cuda(
+    "sm89",
+    Gpu(
+        sm=89,
+        smem_bytes=99 << 10,
+        smem_sm_bytes=100 << 10,
+        multiprocessors=58,
+        bandwidth=300e9,
+        tensor_flops=121e12,
+        f32_flops=30.3e12,
+        device="L4",
+    ),
+)
+SM90A = _cuda(
+    "sm90a",
+    Gpu(
+        sm=90,
+        smem_bytes=227 << 10,
+        smem_sm_bytes=228 << 10,
+        multiprocessors=132,
+        bandwidth=4800e9,
+        tensor_flops=989e12,
+        f32_flops=67e12,
+        device="H200 SXM",
+    ),
+)
+SM100A = _cuda(
+    "sm100a",
+    Gpu(
+        sm=100,
+        smem_bytes=227 << 10,
+        smem_sm_bytes=228 << 10,
+        multiprocessors=148,
+        bandwidth=8000e9,
+        tensor_flops=2250e12,
+        f32_flops=75e12,
+        device="B200",
+    ),
+)
+SM120A = _cuda(
+    "sm120a",
+    Gpu(
+        sm=120,
+        smem_bytes=99 << 10,
+        smem_sm_bytes=100 << 10,
+        multiprocessors=170,
+        bandwidth=1792e9,
+        tensor_flops=209e12,
+        f32_flops=105e12,
+        device="RTX 5090",
+    ),
+)
+
+CUDA_TARGETS = (SM120A, SM100A, SM90A, SM89, SM86, SM80, SM75)
+"""Newest first. A cubin runs on its own compute capability and on later minor ones of the same major."""
+
+TARGETS = (*CPU_TARGETS, *CUDA_TARGETS)
 
 
 def cpu_flags() -> frozenset[str]:
@@ -92,15 +235,15 @@ def runs_here(target: Target) -> bool:
 
 
 def detect() -> Target:
-    """The best target of this machine.
+    """The best CPU target of this machine. (A GPU is used when it is asked for.)
 
     Raises:
         TargetError: the machine's architecture has no target.
     """
-    for target in TARGETS:
+    for target in CPU_TARGETS:
         if runs_here(target):
             return target
-    known = ", ".join(sorted({t.arch for t in TARGETS}))
+    known = ", ".join(sorted({t.arch for t in CPU_TARGETS}))
     raise TargetError(f"no target for architecture {platform.machine()!r}; bolt compiles for {known}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ml_dtypes  # noqa: F401  (makes "bfloat16" known to NumPy)
 import numpy as np
 
 
@@ -15,8 +16,9 @@ class DType:
         name: bolt's own short name, used in kernel names and cache keys.
         onnx: `onnx.TensorProto.DataType` number.
         numpy: NumPy dtype string (of the in-memory representation).
-        cxx: C++ spelling.
+        cxx: C++ spelling (of the 16-bit floats: CUDA's).
         size_bytes: bytes of one element.
+        cutlass: spelling in CUTLASS.
     """
 
     name: str
@@ -24,6 +26,7 @@ class DType:
     numpy: str
     cxx: str
     size_bytes: int
+    cutlass: str
 
     @property
     def np(self) -> np.dtype:
@@ -34,18 +37,31 @@ class DType:
         return self.name
 
 
-F32 = DType(name="f32", onnx=1, numpy="float32", cxx="float", size_bytes=4)
-U8 = DType(name="u8", onnx=2, numpy="uint8", cxx="uint8_t", size_bytes=1)
-S8 = DType(name="s8", onnx=3, numpy="int8", cxx="int8_t", size_bytes=1)
-S32 = DType(name="s32", onnx=6, numpy="int32", cxx="int32_t", size_bytes=4)
-S64 = DType(name="s64", onnx=7, numpy="int64", cxx="int64_t", size_bytes=8)
-BOOL = DType(name="bool", onnx=9, numpy="bool", cxx="bool", size_bytes=1)
+F32 = DType(name="f32", onnx=1, numpy="float32", cxx="float", size_bytes=4, cutlass="float")
+U8 = DType(name="u8", onnx=2, numpy="uint8", cxx="uint8_t", size_bytes=1, cutlass="uint8_t")
+S8 = DType(name="s8", onnx=3, numpy="int8", cxx="int8_t", size_bytes=1, cutlass="int8_t")
+S32 = DType(name="s32", onnx=6, numpy="int32", cxx="int32_t", size_bytes=4, cutlass="int32_t")
+S64 = DType(name="s64", onnx=7, numpy="int64", cxx="int64_t", size_bytes=8, cutlass="int64_t")
+BOOL = DType(name="bool", onnx=9, numpy="bool", cxx="bool", size_bytes=1, cutlass="bool")
+
+F16 = DType(name="f16", onnx=10, numpy="float16", cxx="__half", size_bytes=2, cutlass="cutlass::half_t")
+BF16 = DType(
+    name="bf16",
+    onnx=16,
+    numpy="bfloat16",
+    cxx="__nv_bfloat16",
+    size_bytes=2,
+    cutlass="cutlass::bfloat16_t",
+)
 
 DTYPES = (F32, U8, S8, S32, S64, BOOL)
-"""The types a module can take in, hand out, or hold inside."""
+"""The types a module can take in and hand out."""
+
+STORED = (F16, BF16)
+"""Types in which a module may keep fp32 values inside."""
 
 _BY_ONNX = {d.onnx: d for d in DTYPES}
-_BY_NUMPY = {d.np: d for d in DTYPES}
+_BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED)}
 
 
 def from_onnx(code: int) -> DType | None:

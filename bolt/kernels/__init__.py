@@ -1,4 +1,4 @@
-"""The one list of kernel families."""
+"""The lists of kernel families."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bolt.kernels.cpu_reduce import CpuReduce
 from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.cpu_winograd import CpuWinograd
-from bolt.kernels.family import Family
+from bolt.kernels.family import DeviceFamily, Family
+from bolt.target import Target
 
-FAMILIES: tuple[Family, ...] = (
+CPU_FAMILIES: tuple[Family, ...] = (
     CpuPointwise(),
     CpuCopy(),
     CpuFill(),
@@ -34,4 +35,11 @@ FAMILIES: tuple[Family, ...] = (
     CpuConvTranspose(),
     CpuGemm(),
 )
-"""Every family, in the order they are asked. `bolt.search` looks at all that support a spec."""
+"""In the order they are asked. `bolt.search` looks at all that support a spec."""
+
+CUDA_FAMILIES: tuple[DeviceFamily, ...] = ()
+
+
+def families(target: Target) -> tuple[Family, ...]:
+    """The families of a target."""
+    return CUDA_FAMILIES if target.is_cuda else CPU_FAMILIES

@@ -10,15 +10,26 @@ constant is passed as `pack` returned it). `d` holds the run-time dims and strid
 independent of each other, may run in any order or at the same time, and together compute everything.
 `scratch` is a 64-byte-aligned buffer of `scratch_bytes` that no other share uses.
 
+On CUDA the function enqueues the work on a stream and returns without waiting:
+
+    int NAME(void* const* p, const int64_t* d, void* scratch, CUstream_st* stream);
+
+`p` and `scratch` (16-byte aligned, `scratch_bytes`, one for the whole call) are device memory. It returns 0,
+or a code that `templates/include/bolt/cuda/launch.h` explains. It may launch several kernels, allocates
+nothing, never synchronizes, and can be captured into a CUDA graph. `d` and the static dims are known on the
+host, so the device code it launches need not depend on sizes: a `DeviceFamily` can put that code into
+`units` that many specs share, compiled once.
+
 A kernel neither reads nor writes outside its operands' dims, `spec.halo()` aside. It may assume that all
-dims are >= 1 and that pointers are aligned to their element size only.
+dims are >= 1 and that pointers are aligned to their element size only, or to `Operand.alignment` where
+stated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,10 +48,12 @@ class Source:
     Attributes:
         name: the C symbol it defines.
         text: C++ source.
+        language: "cxx" (host compiler) or "cuda" (nvcc).
     """
 
     name: str
     text: str
+    language: str = "cxx"
 
 
 class Family(Protocol):
@@ -76,6 +89,24 @@ class Family(Protocol):
         """Bytes of scratch one share needs (0 for none)."""
 
 
+@runtime_checkable
+class DeviceFamily(Family, Protocol):
+    """A family of a CUDA target.
+
+    Attributes:
+        language: of what `render` returns: "cuda" when it holds device code, "cxx" for a launcher of `units`.
+    """
+
+    language: str
+
+    def units(self, spec: Spec, config: Config, target: Target) -> tuple[Source, ...]:
+        """Further sources (language "cuda") that define what the rendered function calls.
+
+        Their names and texts depend on dtypes, layouts, alignments, the epilogue and the config, never on
+        sizes, so that equal ones are compiled once.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A spec, a family and one of its configs."""
@@ -98,7 +129,16 @@ class Candidate:
         return f"bolt_{self.family.name}_{self.spec.op}_{self.key[:12]}"
 
     def source(self) -> Source:
-        return Source(name=self.name, text=self.family.render(self.spec, self.config, self.target, self.name))
+        """What defines `name`."""
+        family = self.family
+        language = family.language if isinstance(family, DeviceFamily) else "cxx"
+        text = family.render(self.spec, self.config, self.target, self.name)
+        return Source(name=self.name, text=text, language=language)
+
+    def units(self) -> tuple[Source, ...]:
+        """What `source` calls; shared between candidates."""
+        family = self.family
+        return family.units(self.spec, self.config, self.target) if isinstance(family, DeviceFamily) else ()
 
 
 def argument_names(spec: Spec) -> list[dict[str, list[str]]]:

@@ -15,7 +15,7 @@ import numpy as np
 from bolt.errors import ModuleError
 from bolt.kernels.family import Source
 from bolt.options import cache_dir
-from bolt.target import TARGETS
+from bolt.target import CPU_TARGETS
 from bolt.templates import ROOT
 from bolt.toolchain import build
 from bolt.toolchain.host import find_compiler
@@ -49,7 +49,7 @@ class HostStruct(ctypes.Structure):
 
 def library_path(cache_root: Path | None = None, compiler: str | None = None) -> Path:
     """The native library, compiled when the cache does not have it."""
-    portable = [target for target in TARGETS if target.arch == platform.machine()][-1]
+    portable = [target for target in CPU_TARGETS if target.arch == platform.machine()][-1]
     source = Source(name="host_pool", text=(ROOT / "host_pool.cc").read_text())
     return build.library(
         source,

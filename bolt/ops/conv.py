@@ -17,7 +17,7 @@ class ConvSpec(Spec):
 
     Operands:
         0 output  (n, p, q, k)     channels-last; innermost stride 1
-        1 input   (n, h, w, c)     innermost stride 1; a halo of `halo()` zeros around h and w
+        1 input   (n, h, w, c)     innermost stride 1; a halo of `halo()` zeros around h and w when `has_halo`
         2 weights (k, c / groups, r, s)   constant, packed by the family
         3.. epilogue inputs (n, p, q, k)  bias is one of them, with strides (0, 0, 0, 1)
 
@@ -30,6 +30,8 @@ class ConvSpec(Spec):
         pad: zeros before the first row and column (top, left).
         pad_end: zeros after the last row and column (bottom, right).
         groups: channel groups; k and c are multiples of it.
+        has_halo: the padding's zeros are in memory, around the input; else the kernel supplies them and reads
+            nothing outside the input's dims (CUDA).
     """
 
     op: ClassVar[str] = "conv"
@@ -40,6 +42,7 @@ class ConvSpec(Spec):
     pad: tuple[int, int] = (0, 0)
     pad_end: tuple[int, int] = (0, 0)
     groups: int = 1
+    has_halo: bool = True
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -52,6 +55,8 @@ class ConvSpec(Spec):
         return self.groups > 1 and self.operands[1].dims[3] == self.groups == self.out.dims[3]
 
     def halo(self) -> dict[int, tuple[tuple[int, int], ...]]:
+        if not self.has_halo:
+            return {}
         return {1: ((0, 0), (self.pad[0], self.pad_end[0]), (self.pad[1], self.pad_end[1]), (0, 0))}
 
     def reference(self, arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

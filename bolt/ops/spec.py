@@ -27,11 +27,14 @@ class Operand:
         dtype: element type.
         dims: extents, in the order the spec defines; None is known at run time only.
         strides: distance in elements between neighbours along each dim; 0 is a broadcast.
+        alignment: bytes (a power of two) the address of element (0, ..., 0) is a multiple of; 0 says
+            nothing beyond the element's own size. Stated on CUDA only, where kernels differ by it.
     """
 
     dtype: DType
     dims: tuple[int | None, ...]
     strides: tuple[int | None, ...]
+    alignment: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.dims) == len(self.strides)

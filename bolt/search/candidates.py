@@ -28,7 +28,7 @@ class Enumerated:
 def supports(spec: Spec, target: Target, *, families: Sequence[Family] | None = None) -> Rejection | None:
     """None when some family computes `spec` on `target`, else all their reasons in one."""
     reasons = []
-    for family in _families(families):
+    for family in _families(target, families):
         rejection = family.supports(spec, target)
         if rejection is None:
             return None
@@ -52,7 +52,7 @@ def enumerate_candidates(
     sized = spec if ints is None else spec.bind(ints)
     ranked: list[tuple[float, int, Candidate]] = []
     rejections = []
-    for family in _families(families):
+    for family in _families(target, families):
         if rejection := _rejected(family, spec, target):
             rejections.append(rejection[0])
             continue
@@ -83,8 +83,8 @@ def describe(spec: Spec) -> str:
     return f"{spec.op} {shapes[0]} <- {', '.join(shapes[1:])}" if shapes[1:] else f"{spec.op} {shapes[0]}"
 
 
-def _families(families: Sequence[Family] | None) -> Sequence[Family]:
-    return kernels.FAMILIES if families is None else families
+def _families(target: Target, families: Sequence[Family] | None) -> Sequence[Family]:
+    return kernels.families(target) if families is None else families
 
 
 def _rejected(family: Family, spec: Spec, target: Target) -> tuple[Rejection, ...]:

@@ -84,7 +84,7 @@ def select(
     Args:
         problems: equal specs are tuned once, for the heaviest of their sizes.
         progress: is told of stage "tune" in seconds and of stage "build" in kernels.
-        families: other families than `bolt.kernels.FAMILIES`.
+        families: other families than `bolt.kernels.families(target)`.
 
     Returns:
         A choice for the key of each spec.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bolt.ep.library import SOURCE
-from bolt.target import TARGETS, cpu_flags, runs_here
+from bolt.target import CPU_TARGETS, cpu_flags, runs_here
 from bolt.toolchain.host import INCLUDE, find_compiler
 
 PARTS = ("compatibility", "cpu", "file", "json", "manifest", "sha256")
@@ -137,7 +137,7 @@ def _python_takes(text: str) -> bool:
 
 def test_every_feature_of_every_target_is_known(ask: Ask) -> None:
     """A feature that bolt/target.py asks for has a row in cpu.cc, and both see the same CPU."""
-    for target in TARGETS:
+    for target in CPU_TARGETS:
         if target.arch != platform.machine():
             continue
         answers = ask(*(("feature", f) for f in target.requires)) if target.requires else []
@@ -170,7 +170,7 @@ def test_judging_compatibility(ask: Ask) -> None:
         "other;schema=1": NOT_APPLICABLE,
         "": NOT_APPLICABLE,
     }
-    for target in TARGETS:
+    for target in CPU_TARGETS:
         text = f"{head}{target.name}:{target.arch}:{','.join(target.requires)}"
         judged[text] = OPTIMAL if runs_here(target) else UNSUPPORTED
     assert dict(zip(judged, ask(*(("judge", t) for t in judged)), strict=True)) == judged

@@ -22,20 +22,21 @@ import pytest
 
 from bolt.kernels.family import Config, Family
 from bolt.ops.spec import Operand, Spec
-from bolt.target import TARGETS, Target, by_name, runs_here
+from bolt.target import CPU_TARGETS as _ROWS
+from bolt.target import Target, by_name, runs_here
 from bolt.templates import ROOT
 from bolt.toolchain.host import Compiler, find_compiler, kernel_flags
 from bolt.types import F32, DType
 
 _ASKED = os.environ.get("BOLT_TEST_TARGETS")
 CPU_TARGETS = (
-    tuple(by_name(n) for n in _ASKED.split(",")) if _ASKED else tuple(t for t in TARGETS if runs_here(t))
+    tuple(by_name(n) for n in _ASKED.split(",")) if _ASKED else tuple(t for t in _ROWS if runs_here(t))
 )
 """The targets whose code this machine can execute, or those asked for (emulated where it cannot)."""
 
 EVERY_TARGET = tuple(
     pytest.param(t, id=t.name, marks=pytest.mark.skipif(bool(said := emulation.obstacle(t)), reason=said))
-    for t in TARGETS
+    for t in _ROWS
 )
 """All targets, emulated where need be; what can't be run here is skipped with the reason."""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bolt.epilogue import Builder
-from bolt.kernels import FAMILIES
+from bolt.kernels import CPU_FAMILIES
 from bolt.ops.conv import ConvSpec
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.pointwise import CopySpec, GatherSpec, PointwiseSpec
@@ -79,7 +79,7 @@ SPECS = {
 def chosen(tmp_path_factory):
     options = Options(cache=tmp_path_factory.mktemp("cache"), budget_s=600, threads=2)
     problems = [Problem(spec=spec) for spec in SPECS.values()]
-    return select(problems, detect(), options, families=[Few(family) for family in FAMILIES])
+    return select(problems, detect(), options, families=[Few(family) for family in CPU_FAMILIES])
 
 
 @pytest.mark.parametrize("name", SPECS)
