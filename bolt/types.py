@@ -33,6 +33,11 @@ class DType:
         """The NumPy dtype."""
         return np.dtype(self.numpy)
 
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds fractions (NumPy has no kind for bfloat16)."""
+        return self.name in ("f32", "f16", "bf16")
+
     def __repr__(self) -> str:
         return self.name
 
@@ -60,6 +65,8 @@ DTYPES = (F32, U8, S8, S32, S64, BOOL)
 STORED = (F16, BF16)
 """Types in which a module may keep fp32 values inside."""
 
+_F16_MAX = 65504.0
+
 _BY_ONNX = {d.onnx: d for d in DTYPES}
 _BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED)}
 
@@ -72,3 +79,14 @@ def from_onnx(code: int) -> DType | None:
 def from_numpy(dtype: np.dtype | str) -> DType | None:
     """The row of a NumPy dtype, or None when bolt has no such type."""
     return _BY_NUMPY.get(np.dtype(dtype))
+
+
+def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """Real numbers as a kernel stores them in a float type: rounded to nearest even.
+
+    F16 keeps NaN and infinity, and clamps finite values to its range: masks of -3.4e38 must not become
+    infinite.
+    """
+    if dtype is F16:
+        array = np.where(np.isinf(array), array, np.clip(array, -_F16_MAX, _F16_MAX))
+    return np.asarray(array).astype(np.float32).astype(dtype.np)

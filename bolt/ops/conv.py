@@ -32,6 +32,7 @@ class ConvSpec(Spec):
         groups: channel groups; k and c are multiples of it.
         has_halo: the padding's zeros are in memory, around the input; else the kernel supplies them and reads
             nothing outside the input's dims (CUDA).
+        math: as `GemmSpec.math`.
     """
 
     op: ClassVar[str] = "conv"
@@ -43,6 +44,7 @@ class ConvSpec(Spec):
     pad_end: tuple[int, int] = (0, 0)
     groups: int = 1
     has_halo: bool = True
+    math: str = "f32"
 
     @property
     def kernel(self) -> tuple[int, int]:

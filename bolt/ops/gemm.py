@@ -23,10 +23,16 @@ class GemmSpec(Spec):
         3.. epilogue inputs (b0, b1, m, n)
 
     Batch strides are 0 where an operand is shared by all batches.
+
+    Attributes:
+        math: how f32 operands are multiplied: "f32", or "tf32" (rounded to 10 bits of mantissa, on the tensor
+            cores of a GPU). Sums are fp32 in any case.
     """
 
     op: ClassVar[str] = "gemm"
     extra_base: ClassVar[int] = 3
+
+    math: str = "f32"
 
     @property
     def is_b_constant(self) -> bool:
