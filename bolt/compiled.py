@@ -153,7 +153,7 @@ def _variant(
 ) -> package.Variant:
     built = compile_module(
         program,
-        {key: (c.candidate, c.object_path) for key, c in chosen.items()},
+        {key: (c.candidate, c.objects) for key, c in chosen.items()},
         target,
         sizes,
         compiler=host.for_target(target, options.compiler),

@@ -35,7 +35,7 @@ class Compiled:
 
 def compile_module(
     program: Program,
-    chosen: Mapping[str, tuple[Candidate, Path]],
+    chosen: Mapping[str, tuple[Candidate, tuple[Path, ...]]],
     target: Target,
     sample: Mapping[str, int],
     *,
@@ -45,7 +45,7 @@ def compile_module(
     """The module of `program`.
 
     Args:
-        chosen: spec key -> the kernel and its object file.
+        chosen: spec key -> the kernel and its object files; kernels may share some.
         sample: typical dims.
 
     Raises:
@@ -56,6 +56,6 @@ def compile_module(
     run = build.compile_object(rendered.source, target, compiler=compiler, cache=cache)
     keys = {s.spec.key for s in program.steps if isinstance(s, Step)}
     objects = {candidates[key].name: chosen[key][1] for key in keys}
-    ordered = [run, *(objects[name] for name in sorted(objects))]
+    ordered = [run, *build.distinct(objects[name] for name in sorted(objects))]
     path = build.link(ordered, compiler=compiler, cache=cache, exports=("bolt_module",))
     return Compiled(path=path, weights=rendered.weights, text=rendered.source.text)

@@ -51,7 +51,7 @@ class Choice:
 
     Attributes:
         candidate: spec, family and config.
-        object_path: its object inside the cache; the bytes that were measured.
+        objects: its objects inside the cache; the bytes that were measured. Candidates may share some.
         measurement: its time, None for an analytic pick without one.
         rejected: the other candidates and families, with reasons.
         considered: how many candidates there were.
@@ -60,7 +60,7 @@ class Choice:
     """
 
     candidate: Candidate
-    object_path: Path
+    objects: tuple[Path, ...]
     measurement: Measurement | None
     rejected: tuple[Rejection, ...]
     considered: int
@@ -165,7 +165,7 @@ def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[s
                 group.results[candidate] = Measurement(status=COMPILE, reason=str(result))
                 group.last_error = result
             else:
-                group.objects[candidate] = result.path
+                group.objects[candidate] = (result.path,)
                 picks[group.spec.key] = group, candidate
     return {key: _choice(group, candidate) for key, (group, candidate) in picks.items()}
 
@@ -194,7 +194,7 @@ def _choice(group: Group, candidate: Candidate) -> Choice:
     timed = [c for c, m in group.results.items() if m.ok]
     return Choice(
         candidate=candidate,
-        object_path=group.objects[candidate],
+        objects=group.objects[candidate],
         measurement=group.results.get(candidate),
         rejected=(*group.rejections, *_failures(group), *_losers(group, candidate)),
         considered=len(group.candidates),

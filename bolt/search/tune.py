@@ -40,7 +40,7 @@ class Group:
         rejections: why families or candidates do not take part.
         pending: candidates without a result, in the order in which they will be measured.
         results: by candidate.
-        objects: compiled kernels, by candidate.
+        objects: what a kernel is linked from, by candidate.
         bodies: code seen so far, without the kernel's name; equal code is measured once.
         last_error: of the compiler.
     """
@@ -51,7 +51,7 @@ class Group:
     rejections: list[Rejection]
     pending: list[Candidate] = field(default_factory=list)
     results: dict[Candidate, Measurement] = field(default_factory=dict)
-    objects: dict[Candidate, Path] = field(default_factory=dict)
+    objects: dict[Candidate, tuple[Path, ...]] = field(default_factory=dict)
     bodies: dict[str, Candidate] = field(default_factory=dict)
     last_error: CompileError | None = None
 
@@ -128,7 +128,7 @@ class Bench:
                 group.last_error = result
                 self._keep(group, candidate, source, Measurement(status=COMPILE, reason=str(result)))
             else:
-                group.objects[candidate] = result.path
+                group.objects[candidate] = (result.path,)
         self._run(group, [by_name[s.name] for s in sources], before)
         if group.best:
             group.pending = nearest(group.best, group.pending)
@@ -167,7 +167,8 @@ class Bench:
     def _measured(self, group: Group, candidates: Sequence[Candidate]) -> list[Measurement]:
         data = self._data(group)
         trials = [Trial(candidate=c, packed=_packed(c, data)) for c in candidates]
-        library = build.link([group.objects[c] for c in candidates], compiler=self.compiler, cache=self.cache)
+        objects = build.distinct(group.objects[c] for c in candidates)
+        library = build.link(objects, compiler=self.compiler, cache=self.cache)
         return measure(
             self._running(), library, trials, data, ints=group.ints, threads=self.options.thread_count,
             rotate_bytes=self.rotate_bytes,
@@ -176,9 +177,10 @@ class Bench:
     def _object(self, group: Group, candidate: Candidate) -> None:
         """Makes sure that a recalled candidate's object is in the cache."""
         if candidate not in group.objects:
-            group.objects[candidate] = build.compile_object(
+            path = build.compile_object(
                 candidate.source(), self.target, compiler=self.compiler, cache=self.cache
             )
+            group.objects[candidate] = (path,)
 
     def _running(self) -> Worker:
         if self._worker is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache as memoize
@@ -183,6 +183,11 @@ def link(
         script = _version_script(folder, exports)
         run(link_command(compiler, objects, "library.so", exports=script, extra=extra), cwd=folder)
         return cache.put(key, {"library.so": folder / "library.so"}) / "library.so"
+
+
+def distinct(objects: Iterable[Sequence[Path]]) -> list[Path]:
+    """The objects of several kernels in order, each once."""
+    return list(dict.fromkeys(path for paths in objects for path in paths))
 
 
 def _version_script(folder: Path, exports: Sequence[str]) -> str | None:

@@ -35,7 +35,7 @@ def test_the_fastest_candidate_wins(options):
     assert choice.candidate.config == Config(work=1)
     assert (choice.considered, choice.measured) == (3, 3)
     assert choice.measurement.median_us > 0
-    assert choice.object_path.is_file()
+    assert [path.is_file() for path in choice.objects] == [True]
     assert "the best estimate takes" in choice.reason
     assert len(choice.rejected) == 2
 
@@ -45,7 +45,7 @@ def test_without_budget_nothing_is_timed(tmp_path, monkeypatch):
     choice = choose(Options(cache=tmp_path, budget_s=0), Config(work=9), Config(work=1))
     assert choice.candidate.config == Config(work=9)
     assert choice.measurement is None
-    assert choice.object_path.is_file()
+    assert [path.is_file() for path in choice.objects] == [True]
     assert "nothing was timed" in choice.reason
 
 
