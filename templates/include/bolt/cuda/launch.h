@@ -28,6 +28,8 @@ struct BoltGemm {
   int64_t ldd, d_batch;
   BoltExtra extras[BOLT_MAX_EXTRAS];
   void* workspace;
+  int64_t split_k;  // shares of k that run side by side where the unit can do that; 0 and 1 do not split
+  int64_t swizzle;  // neighbouring tiles of one column that run together where the unit can do that; 0 is 1
 };
 
 // Cross-correlation over (n, h, w, c): pixel (p, q) reads rows p * stride[0] - pad[0] + r * dilation[0].
