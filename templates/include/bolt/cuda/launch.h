@@ -34,7 +34,7 @@ struct BoltGemm {
 
 // Cross-correlation over (n, h, w, c): pixel (p, q) reads rows p * stride[0] - pad[0] + r * dilation[0].
 // Strides of the tensors are of n, h and w, in elements; channels are contiguous. Extras: batch is n, row is the
-// pixel p * width + q, column is the channel.
+// pixel p * width + q, column is the channel; or n, p and q for a unit that says so.
 struct BoltConv {
   int64_t n, h, w, c, k, p, q, r, s, groups;
   int64_t pad[2], stride[2], dilation[2];
@@ -45,6 +45,7 @@ struct BoltConv {
   int64_t y_strides[3];
   BoltExtra extras[BOLT_MAX_EXTRAS];
   void* workspace;
+  int64_t split_k;  // as in BoltGemm, over the channels
 };
 
 // Device code compiled apart: `NAME(arguments, stream)` runs it, `NAME_workspace(arguments)` tells the bytes of
