@@ -3,6 +3,12 @@
  * Stable, versioned, and free of ONNX Runtime, Python and C++ types. A module exports one symbol,
  * `bolt_module`, which returns its table. The execution provider (bolt/ep/src) and Python
  * (bolt/module/load.py) drive modules through this file only.
+ *
+ * On a CUDA target weights, inputs, outputs and workspace are device memory, which the host can't read; dims,
+ * names and everything else are host memory. `create`, `run` and `destroy` are called with a context of the
+ * device current on the calling thread, `infer` needs none. `run` only puts work on `stream`: it does not wait
+ * for it, allocates nothing, and everything it does may be captured into a CUDA graph. The workspace and
+ * the weights stay valid until the stream has done that work.
  */
 #ifndef BOLT_MODULE_ABI_H_
 #define BOLT_MODULE_ABI_H_
@@ -39,11 +45,12 @@ typedef struct BoltContext {
   int32_t reserved;
   /* Calls fn(arg, i) once for each i in [0, count), in any order, and returns when all are done. */
   void (*parallel_for)(void* host, void (*fn)(void* arg, size_t i), size_t count, void* arg);
-  /* 64-byte-aligned memory, valid until `run` returns; NULL when there is none. Called at most once. */
+  /* 64-byte-aligned memory (256 on CUDA), valid until `run` returns; NULL when there is none. Called at most
+   * once. */
   void* (*workspace)(void* host, size_t bytes);
   /* Memory of output `index` with the given dims, to be filled by the module; NULL on failure. */
   void* (*output)(void* host, int32_t index, const int64_t* dims, int32_t rank);
-  /* The CUDA stream to launch on; NULL on the CPU. */
+  /* The CUDA stream (a CUstream) to launch on, never NULL there; NULL on the CPU. */
   void* stream;
   /* Profiling: called after each step with its number; NULL (the normal case) costs one branch per step. */
   void (*tick)(void* host, int32_t step);
@@ -61,7 +68,7 @@ typedef struct BoltModuleTable {
   const BoltValueInfo* inputs;
   const BoltValueInfo* outputs;
 
-  /* `weights`: weights_bytes bytes, 64-byte aligned, outliving the module. On failure returns non-zero and
+  /* `weights`: weights_bytes bytes, 64-byte aligned (256 on CUDA), outliving the module. On failure returns non-zero and
    * writes a NUL-terminated sentence into `error` (capacity `error_bytes`). */
   int32_t (*create)(const void* weights, BoltModule** out, char* error, size_t error_bytes);
   void (*destroy)(BoltModule*);
