@@ -67,13 +67,23 @@ class View:
     def dtype(self) -> DType:
         return self.buffer.dtype
 
-    def operand(self) -> Operand:
-        """The view as a spec sees it: what is symbolic becomes run-time."""
+    def operand(self, *, aligned: bool = False) -> Operand:
+        """The view as a spec sees it: what is symbolic becomes run-time.
+
+        Args:
+            aligned: state the alignment.
+        """
         return Operand(
             dtype=self.dtype,
             dims=tuple(D.static(d) for d in self.dims),
             strides=tuple(D.static(s) for s in self.strides),
+            alignment=self.alignment() if aligned else 0,
         )
+
+    def alignment(self) -> int:
+        """Bytes, a power of two up to 16, that divide the distance from the buffer's start for certain."""
+        offset = D.mul(self.offset, self.dtype.size_bytes)
+        return next(size for size in (16, 8, 4, 2, 1) if divides(size, offset))
 
     def permute(self, order: Sequence[int]) -> View:
         """The same memory with its dims in another order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -65,8 +66,9 @@ def _product(
     k = a.dims[-1]
     shared = all(d == 1 for d in b.dims[:-2])
     packed = constant is not None and shared and isinstance(k, int) and isinstance(n, int)
-    left = low.broadcast(a, (*batch, m, k))
-    right = low.broadcast(b, (*batch, k, n))
+    dtype = low.stored(node.outputs[0])
+    left = low.broadcast(low.matrix(a, dtype), (*batch, m, k))
+    right = low.broadcast(b if packed else low.matrix(b, dtype), (*batch, k, n))
 
     def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:
         rank = len(dims)
@@ -86,10 +88,15 @@ def _product(
     if packed:
         assert constant is not None
         constants = {2: np.ascontiguousarray(constant.reshape(1, 1, *constant.shape[-2:]))}
-        right = replace(weight_view(constants[2]), strides=(0, 0, n, 1)).permute((2, 3))
+        right = replace(weight_view(constants[2], dtype), strides=(0, 0, n, 1)).permute((2, 3))
         right = low.broadcast(right, (*batch, k, n))
     return Draft(
-        dims=dims, order=None, make=GemmSpec, arrange=arrange, constants=constants, prologue=prologue
+        dims=dims,
+        order=None,
+        make=partial(GemmSpec, math=low.math(node.outputs[0])),
+        arrange=arrange,
+        constants=constants,
+        prologue=prologue,
     )
 
 

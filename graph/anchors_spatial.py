@@ -17,7 +17,7 @@ from bolt.graph.lower import Lowering
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.spatial import PoolSpec, ResizeSpec
 from bolt.program import Halo, View
-from bolt.types import F32
+from bolt.types import F32, DType
 
 _MISFIT = "the weights do not fit the channels"
 
@@ -116,7 +116,9 @@ def spatial_arrange(
     return arrange
 
 
-def spatial_input(low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool = False) -> View:
+def spatial_input(
+    low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool = False, dtype: DType | None = None
+) -> View:
     """Input 0 as (n, h, w, c): channels contiguous, pixel stride static, zeros around it as asked."""
     value = node.inputs[0]
     assert value is not None
@@ -127,10 +129,30 @@ def spatial_input(low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool
     if halo:
         enough = all(v[0] >= h[0] and v[1] >= h[1] for v, h in zip(view.halo, halo, strict=True))
         halo = halo if enough else widest(halo, low.layouts.halo(value))
-    found = image(low.conform(view, channels_last(rank), halo), turned=turned)
+    found = image(low.conform(view, channels_last(rank), halo, dtype), turned=turned)
     if not isinstance(found.strides[2], int):
-        found = image(low.relaid(view, channels_last(rank), halo), turned=turned)
+        found = image(low.relaid(view, channels_last(rank), halo, dtype), turned=turned)
     return unit_inner(found)
+
+
+def _conv_input(low: Lowering, node: ir.Node, halo: Halo, *, turned: bool, groups: int) -> View:
+    """Input 0 of a convolution, of the stored type, with channels of zeros added where kernels want them."""
+    value, dtype = node.inputs[0], low.conventions.stored
+    assert value is not None
+    view = low.view(value)
+    order, have = channels_last(len(view.dims)), view.dims[1]
+    assert isinstance(have, int)
+    wanted = have if groups > 1 else low.conventions.channels(have)
+    # A copy that is made anyway costs little more with further channels; odd ones no tensor core reads.
+    if wanted == have or (have % 2 == 0 and low.conforms(view, order, dtype=dtype)):
+        return spatial_input(low, node, halo, turned=turned, dtype=dtype)
+    return unit_inner(image(low.widened(view, order, 1, wanted, dtype), turned=turned))
+
+
+def _channels_filled(weights: np.ndarray, channels: Dim, groups: int) -> np.ndarray:
+    """`weights` (k, c / groups, r, s) with zeros for the input channels a convolution does not have."""
+    assert isinstance(channels, int)
+    return np.pad(weights, ((0, 0), (0, channels // groups - weights.shape[1]), (0, 0), (0, 0)))
 
 
 def conv(low: Lowering, node: ir.Node) -> Draft:
@@ -150,11 +172,14 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     # A column of pixels is turned into a row: kernels make tiles of neighbouring pixels of one row.
     turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)
     flip = -1 if turned else 1
-    source = spatial_input(low, node, halo, turned=turned)
+    device = low.conventions.is_device
+    source = _conv_input(low, node, () if device else halo, turned=turned, groups=groups)
     if rank == 3:
         weights = weights[:, :, None, :]
     if turned:
         weights = np.ascontiguousarray(weights.transpose(0, 1, 3, 2))
+    if source.dims[3] != weights.shape[1] * groups:
+        weights = _channels_filled(weights, source.dims[3], groups)
     pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]][::flip]
     make = partial(
         ConvSpec,
@@ -163,12 +188,14 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         pad=(pads[0][0], pads[1][0]),
         pad_end=(pads[0][1], pads[1][1]),
         groups=groups,
+        has_halo=not device,
+        math=low.math(node.outputs[0]),
     )
     return Draft(
         dims=low.dims(node.outputs[0]),
         order=channels_last(rank),
         make=make,
-        arrange=spatial_arrange(source, weight_view(weights), turned=turned),
+        arrange=spatial_arrange(source, weight_view(weights, source.dtype), turned=turned),
         constants={2: weights},
         prologue=add_bias(channel_bias(low, node, 2, rank)),
     )
@@ -201,7 +228,7 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
         half = total // 2
         begin.append(half if attr(node, "auto_pad", "NOTSET") == "SAME_UPPER" else total - half)
     need(node, min(begin) >= 0, "negative pads")
-    source = spatial_input(low, node)
+    source = spatial_input(low, node, dtype=low.conventions.stored)
     if rank == 3:
         weights = weights[:, :, None, :]
     make = partial(
@@ -215,7 +242,7 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
         dims=out,
         order=channels_last(rank),
         make=make,
-        arrange=spatial_arrange(source, weight_view(weights)),
+        arrange=spatial_arrange(source, weight_view(weights, source.dtype)),
         constants={2: weights},
         prologue=add_bias(channel_bias(low, node, 2, rank)),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bolt import dims as D
+from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.draft import CannotLower
 from bolt.graph.flops import flops
 from bolt.graph.lowering import claim, lower
@@ -48,12 +49,14 @@ def cover(
     sample: Mapping[str, int],
     supports: Supports,
     *,
+    conventions: Conventions = CPU,
     everything: bool = False,
 ) -> Cover:
     """Partition `model` and lower every partition.
 
     Args:
         supports: None when some kernel family computes a spec, else why not.
+        conventions: of the targets.
         everything: also take partitions too small to pay (tests of single operators).
     """
     opsets = dict(model.opset_imports)
@@ -71,7 +74,7 @@ def cover(
         for part in parts:
             verdict = None if everything else _worth(part, shapes, sample, parts)
             if verdict is None:
-                lowered = _lowered(part, shapes, opsets, sizes, supports)
+                lowered = _lowered(part, shapes, opsets, sizes, supports, conventions)
                 verdict = lowered if isinstance(lowered, dict) else None
             if verdict is None:
                 assert isinstance(lowered, Program)
@@ -90,13 +93,18 @@ def cover(
 
 
 def _lowered(
-    part: Partition, shapes: Shapes, opsets: dict[str, int], sizes: dict[str, int], supports: Supports
+    part: Partition,
+    shapes: Shapes,
+    opsets: dict[str, int],
+    sizes: dict[str, int],
+    supports: Supports,
+    conventions: Conventions,
 ) -> Program | dict[ir.Node, Rejection]:
     """The program, or the nodes to leave out before trying again; adds sizes of symbols it introduces."""
     local = rebase(shapes, part.nodes, part.inputs, opsets)
     sizes |= {name: D.evaluate(d, sizes) for name, d in local.origins.items()}
     try:
-        program = lower(part, local, opset=opsets.get("", 1), sample=sizes)
+        program = lower(part, local, opset=opsets.get("", 1), sample=sizes, conventions=conventions)
     except CannotLower as error:
         return {error.node: _no("lower", error.node, error.reason)}
     unbound = program.used_symbols() - program.bound_symbols()

@@ -14,7 +14,7 @@ from bolt.graph.layouts import Order
 from bolt.graph.memory import Memory
 from bolt.ops.spec import Spec
 from bolt.program import Buffer, View, dense_strides
-from bolt.types import F32
+from bolt.types import F32, DType
 
 
 class CannotLower(Exception):
@@ -86,7 +86,7 @@ def unit_inner(view: View) -> View:
     return replace(view, strides=(*view.strides[:-1], 1)) if view.dims[-1] == 1 else view
 
 
-def weight_view(weights: np.ndarray) -> View:
-    """A stand-in view for a constant operand the family packs: dims and dense strides, no memory."""
-    buffer = Buffer(name="packed", dtype=F32, elements=int(weights.size), kind="packed")
+def weight_view(weights: np.ndarray, dtype: DType = F32) -> View:
+    """A stand-in view for a constant operand the family packs as `dtype`: dims, dense strides, no memory."""
+    buffer = Buffer(name="packed", dtype=dtype, elements=int(weights.size), kind="packed")
     return View(buffer=buffer, dims=weights.shape, strides=dense_strides(weights.shape))

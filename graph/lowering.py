@@ -11,7 +11,9 @@ from bolt.epilogue import POINTWISE, supports_dtype
 from bolt.graph.anchors import ANCHORS
 from bolt.graph.anchors_spatial import conv_pads
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
+from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.draft import CannotLower, is_used
+from bolt.graph.full_precision import full_precision
 from bolt.graph.layouts import Layouts
 from bolt.graph.lower import Lowering
 from bolt.graph.movers import MOVERS
@@ -81,11 +83,20 @@ def _is_known(node: ir.Node, shapes: Shapes) -> bool:
     )
 
 
-def lower(partition: Partition, shapes: Shapes, *, opset: int, sample: Mapping[str, int]) -> Program:
+def lower(
+    partition: Partition,
+    shapes: Shapes,
+    *,
+    opset: int,
+    sample: Mapping[str, int],
+    conventions: Conventions = CPU,
+) -> Program:
     """The program of a partition.
 
     Args:
+        opset: version of the ONNX operators.
         sample: a typical value of every symbol; decides memory orders where strides are symbolic.
+        conventions: of the target.
 
     Raises:
         CannotLower: a node fits no kernel after all; it names the node and the reason.
@@ -98,13 +109,17 @@ def lower(partition: Partition, shapes: Shapes, *, opset: int, sample: Mapping[s
         dims = None if value is None else shapes.dims(value)
         return None if weights is None or dims is None else conv_pads(node, dims, weights.shape[2:])
 
-    layouts = Layouts(nodes, outputs, shapes, pads)
-    low = Lowering(partition, shapes, layouts, sample, opset)
+    def pointwise(node: ir.Node) -> bool:
+        return is_pointwise(node, shapes)
+
+    layouts = Layouts(nodes, outputs, shapes, (lambda node: None) if conventions.is_device else pads)
+    precise = full_precision(nodes, shapes, pointwise)
+    low = Lowering(partition, shapes, layouts, sample, opset, conventions, precise)
     regions = grow(
         nodes,
         outputs,
         shapes,
-        is_pointwise=lambda n: is_pointwise(n, shapes),
+        is_pointwise=pointwise,
         takes_epilogue=lambda n: n.op_type in ANCHORS,
     )
     for region in regions:

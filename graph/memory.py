@@ -12,11 +12,12 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.dims import Dim
 from bolt.epilogue import Epilogue
+from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.layouts import Order, row_major
 from bolt.ops.pointwise import CopySpec, FillSpec
 from bolt.ops.spec import Spec
 from bolt.program import Buffer, Halo, IntsStep, Step, View, dense_strides
-from bolt.types import DType, from_numpy
+from bolt.types import DType, convert, from_numpy
 
 MAX_RANK = 6
 """Dims a pointwise or copy kernel loops over after collapsing."""
@@ -27,23 +28,25 @@ class Memory:
 
     Attributes:
         sample: a typical value of every symbol; decides orders where strides are symbolic.
+        conventions: of the target.
         steps: in execution order.
         constants: contents of the "const" buffers, by name.
         assumed: pairs of dims that must turn out equal at run time.
     """
 
-    def __init__(self, sample: Mapping[str, int]) -> None:
+    def __init__(self, sample: Mapping[str, int], conventions: Conventions = CPU) -> None:
         self.sample = sample
+        self.conventions = conventions
         self.steps: list[Step | IntsStep] = []
         self.constants: dict[str, np.ndarray] = {}
         self.assumed: list[tuple[Dim, Dim]] = []
-        self._conformed: dict[tuple[View, Order, Halo | None], View] = {}
+        self._conformed: dict[tuple[object, ...], View] = {}
         self._temps = 0
 
     def temp(self, dtype: DType, dims: Sequence[Dim], order: Order | None = None, halo: Halo = ()) -> View:
         """A new temporary with its axes laid out in `order`, zeroed `halo` around them.
 
-        The innermost dim of a channels-last value is padded when its rows would fall on the same cache sets.
+        The innermost dim of a channels-last value is padded as the target's conventions say.
         """
         order = order or row_major(len(dims))
         halo = halo or ((0, 0),) * len(dims)
@@ -56,7 +59,7 @@ class Memory:
             offset = D.add(offset, D.mul(halo[axis][0], step))
             step = D.mul(step, padded[axis])
             if position == 0 and order != row_major(len(dims)):
-                step = _pixel_stride(step, dtype, [dims[a] for a in order[:-1]])
+                step = self.conventions.pixel_stride(step, dtype, [dims[a] for a in order[:-1]])
         # With a run-time height the gap behind the last row is cleared like the others: give it room.
         slack = D.mul(sum(halo[-1]), strides[-1]) if len(order) > 2 else 0
         self._temps += 1
@@ -138,50 +141,100 @@ class Memory:
     ) -> None:
         """Append the kernel call `make(operands=..., ...)` over `views`."""
         extra = {} if epilogue is None else {"epilogue": epilogue}
-        spec = make(
-            operands=tuple(v.operand() for v in views), constants=tuple(sorted(constants or ())), **extra
-        )
+        operands = tuple(v.operand(aligned=self.conventions.is_device) for v in views)
+        spec = make(operands=operands, constants=tuple(sorted(constants or ())), **extra)
         names = tuple(n.name or n.op_type for n in nodes)
         self.steps.append(Step(spec=spec, views=tuple(views), constants=dict(constants or {}), nodes=names))
 
     def copy(self, source: View, target: View, nodes: Sequence[ir.Node] = ()) -> None:
-        """target = source, element for element."""
+        """target = source, element for element (between float types: rounded)."""
         order = self.order_of(target)
         views = collapse([target.permute(order), source.permute(order)])
         self.emit(CopySpec, views, nodes=nodes)
 
-    def conform(self, view: View, order: Order, halo: Halo = ()) -> View:
-        """`view`, or a copy of it, with its axes in `order`, the last one contiguous, and at least `halo`."""
+    def conforms(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> bool:
+        """Whether the last axis of `order` is contiguous, the borders hold `halo`, the type is `dtype`."""
         halo = halo or ((0, 0),) * len(view.dims)
         inner = inner_axis(order, view.dims)
         contiguous = inner is None or view.strides[inner] == 1
         wide = all(h[0] >= w[0] and h[1] >= w[1] for h, w in zip(view.halo, halo, strict=True))
-        if contiguous and wide:
+        return contiguous and wide and (dtype or view.dtype) is view.dtype
+
+    def conform(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> View:
+        """`view`, or a copy of it, with its axes in `order`, the last one contiguous, and at least `halo`.
+
+        Args:
+            dtype: the type it must have; None: whichever it is kept in.
+        """
+        if self.conforms(view, order, halo, dtype):
             return view
-        key = (view, order, halo)
+        halo, dtype = halo or ((0, 0),) * len(view.dims), dtype or self.kept_as(view)
+        return self._once((view, order, halo, dtype), lambda: self.relaid(view, order, halo, dtype))
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], View]) -> View:
         if key not in self._conformed:
-            self._conformed[key] = self.relaid(view, order, halo)
+            self._conformed[key] = make()
         return self._conformed[key]
 
-    def relaid(self, view: View, order: Order, halo: Halo = ()) -> View:
+    def kept_as(self, view: View) -> DType:
+        """The type of a copy of `view`: its own, unless it is the caller's choice."""
+        return self.conventions.dtype(view.dtype) if view.buffer.kind in ("input", "output") else view.dtype
+
+    def relaid(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> View:
         """A copy of `view` with its axes in `order`."""
+        dtype = dtype or self.kept_as(view)
         array = self.constants.get(view.buffer.name)
         if array is not None and view.is_dense() and array.size == D.prod(view.dims):
             moved = np.ascontiguousarray(array.reshape(view.dims).transpose(order))
             if all(h == (0, 0) for h in halo):
-                return self.const(moved).permute(tuple(np.argsort(order)))
-        target = self.temp(view.dtype, view.dims, order, halo)
+                return self.as_type(self.const(moved).permute(tuple(np.argsort(order))), dtype)
+        target = self.temp(dtype, view.dims, order, halo)
         self.copy(view, target)
         return target
 
-    def dense(self, view: View) -> View:
-        """Row-major and contiguous, copied if need be."""
-        if view.is_dense():
+    def as_type(self, view: View, dtype: DType) -> View:
+        """`view`, or a copy of it, of type `dtype`; constants are converted here and now."""
+        if view.dtype is dtype:
             return view
-        key = (view, row_major(len(view.dims)), None)
-        if key not in self._conformed:
-            self._conformed[key] = self.relaid(view, row_major(len(view.dims)), ((0, 0),) * len(view.dims))
-        return self._conformed[key]
+        array = self.constants.get(view.buffer.name)
+        if array is not None:
+            return replace(view, buffer=self.const(convert(array, dtype)).buffer)
+        return self._once((view, dtype), lambda: self.relaid(view, self.order_of(view), dtype=dtype))
+
+    def matrix(self, view: View, dtype: DType) -> View:
+        """`view` as kernels want the operand of a matrix product (its last two dims) on this target."""
+        if not self.conventions.is_device:
+            return view
+        rows, columns = view.dims[-2:]
+        if columns == 1:
+            view = replace(view, strides=(*view.strides[:-1], 1))
+        elif rows == 1 and view.strides[-1] != 1:
+            view = replace(view, strides=(*view.strides[:-2], 1, view.strides[-1]))
+        broadcast = any(s == 0 and d != 1 for d, s in zip(view.dims[-2:], view.strides[-2:], strict=True))
+        if 1 not in view.strides[-2:] or broadcast:
+            return self.dense(view, dtype)
+        return self.as_type(view, dtype)
+
+    def widened(self, view: View, order: Order, axis: int, length: int, dtype: DType) -> View:
+        """A copy of `view` with its axes in `order` and zeros up to `length` along `axis`."""
+        return self._once(
+            (view, order, axis, length, dtype), lambda: self._widened(view, order, axis, length, dtype)
+        )
+
+    def _widened(self, view: View, order: Order, axis: int, length: int, dtype: DType) -> View:
+        have = view.dims[axis]
+        whole = self.temp(dtype, (*view.dims[:axis], length, *view.dims[axis + 1 :]), order)
+        (rest,) = collapse([whole.slice(axis, have, D.sub(length, have)).permute(order)])
+        self.emit(FillSpec, (rest,))
+        self.copy(view, whole.slice(axis, 0, have))
+        return whole
+
+    def dense(self, view: View, dtype: DType | None = None) -> View:
+        """Row-major and contiguous (and of type `dtype`), copied if need be."""
+        if view.is_dense():
+            return view if dtype is None else self.as_type(view, dtype)
+        order, dtype = row_major(len(view.dims)), dtype or self.kept_as(view)
+        return self._once((view, order, None, dtype), lambda: self.relaid(view, order, dtype=dtype))
 
     def reshaped(self, view: View, dims: tuple[Dim, ...]) -> View:
         """`view` with other dims: in place where the strides allow, else through a dense copy."""
@@ -234,15 +287,3 @@ def _merge(view: View, axis: int) -> View:
 def inner_axis(order: Order, dims: Sequence[Dim]) -> int | None:
     """The axis neighbouring elements differ in: the last of `order` that is not 1; None for one element."""
     return next((a for a in reversed(order) if dims[a] != 1), None)
-
-
-def _pixel_stride(channels: Dim, dtype: DType, outer: Sequence[Dim]) -> Dim:
-    """Distance between pixels: a multiple of the cache line where that is cheap, never a multiple of 4 KB."""
-    if not isinstance(channels, int) or all(d == 1 for d in outer):
-        return channels
-    padded = channels
-    if channels >= 32 and channels % 16:
-        padded = -(-channels // 16) * 16
-    if padded * dtype.size_bytes % 4096 == 0:
-        padded += 64 // dtype.size_bytes
-    return padded

@@ -152,13 +152,19 @@ def gather(low: Lowering, node: ir.Node) -> None:
     picks = low.dense(low.view(index))
     count = D.prod(picks.dims)
     target = low.place(out, row_major(len(low.dims(out))))
+    if low.array(_first(node)) is not None:
+        table = low.as_type(table, target.dtype)
+    # A kernel gathers elements of one type; what is not kept in the table's is converted afterwards.
+    found = target if target.dtype is table.dtype else low.temp(table.dtype, target.dims)
     views = [
-        target.reshape((outer, count, inner)),
+        found.reshape((outer, count, inner)),
         table.reshape((outer, extent, inner)),
         picks.reshape((count,)),
     ]
     need(node, all(v is not None for v in views), "the dims do not merge")
     low.emit(GatherSpec, [v for v in views if v is not None], nodes=(node,))
+    if found is not target:
+        low.copy(found, target, nodes=(node,))
     low.settle(out, target)
 
 

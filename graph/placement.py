@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.dims import Dim
 from bolt.graph.attributes import attr, constant
+from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.layouts import RESHAPES, Layouts, Order, row_major
 from bolt.graph.memory import Memory
 from bolt.graph.partition import Partition
@@ -26,6 +27,7 @@ class Placement(Memory):
         shapes: its dims.
         layouts: the readers' wishes.
         opset: version of the ONNX operators.
+        precise: values that are not stored in fewer bits than they have.
         views: where each value is.
     """
 
@@ -36,12 +38,15 @@ class Placement(Memory):
         layouts: Layouts,
         sample: Mapping[str, int],
         opset: int,
+        conventions: Conventions = CPU,
+        precise: frozenset[ir.Value] = frozenset(),
     ) -> None:
-        super().__init__(sample)
+        super().__init__(sample, conventions)
         self.partition = partition
         self.shapes = shapes
         self.layouts = layouts
         self.opset = opset
+        self.precise = precise
         self.members = frozenset(partition.nodes)
         self.views: dict[ir.Value, View] = {}
         self.concats: dict[ir.Node, View] = {}
@@ -59,6 +64,15 @@ class Placement(Memory):
         dtype = self.shapes.dtype(value)
         assert dtype is not None, value.name
         return dtype
+
+    def stored(self, value: ir.Value) -> DType:
+        """The type in which `value` is kept inside the partition."""
+        dtype = self.dtype(value)
+        return dtype if value in self.precise else self.conventions.dtype(dtype)
+
+    def math(self, value: ir.Value) -> str:
+        """How products that make `value` are computed."""
+        return "f32" if value in self.precise else self.conventions.math
 
     def external(self, value: ir.Value, kind: str, index: int) -> View:
         dims = self.dims(value)
@@ -102,7 +116,7 @@ class Placement(Memory):
         joined = self._joined(value, order)
         if joined is not None:
             return joined
-        return self.temp(self.dtype(value), dims, order, self.layouts.halo(value))
+        return self.temp(self.stored(value), dims, order, self.layouts.halo(value))
 
     def _output_of(self, value: ir.Value) -> View | None:
         """The caller's memory for `value`, seen through reshapes that only rename its dims."""

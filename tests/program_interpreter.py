@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 from bolt import dims as D
 from bolt.module.plan import Plan
 from bolt.program import IntsStep, Program, Step, View
+from bolt.types import BOOL, F32, DType, convert
 
 
 class Memory:
@@ -45,9 +46,13 @@ class Memory:
             if self.plan is not None and view.buffer.kind == "temp":
                 count = self.value(view.buffer.elements)
                 return self._slot(self.plan.slot_of[name])[: count * kind.itemsize].view(kind)
-            fill = np.nan if kind.kind == "f" else 77
+            fill = np.nan if view.dtype.is_float else 77
             self.arrays[name] = np.full(self.value(view.buffer.elements), fill, kind)
         return self.arrays[name]
+
+    def address(self, view: View) -> int:
+        """Bytes from the start of the memory that the caller or the plan aligns."""
+        return self.value(view.offset) * view.dtype.size_bytes
 
     def _slot(self, number: int) -> np.ndarray:
         if number not in self.slots:
@@ -95,10 +100,14 @@ def run(program: Program, inputs: Sequence[np.ndarray], plan: Plan | None = None
 
 def _run_step(step: Step, memory: Memory) -> None:
     spec = step.bound(memory.sizes)
+    for operand, view in zip(spec.operands, step.views, strict=True):
+        assert operand.dtype is view.dtype
+        assert not operand.alignment or memory.address(view) % operand.alignment == 0
     arrays = []
     for index, view in enumerate(step.views[1:], start=1):
         if index in step.constants:
-            arrays.append(step.constants[index])
+            assert step.constants[index].shape == spec.operands[index].dims
+            arrays.append(convert(step.constants[index], spec.operands[index].dtype))
             continue
         array = memory.window(view)
         halo = spec.halo().get(index)
@@ -109,5 +118,10 @@ def _run_step(step: Step, memory: Memory) -> None:
         arrays.append(array.copy())
     result = spec.reference(arrays)[0]
     out = memory.window(step.views[0])
-    kind = out.dtype.kind
-    out[...] = (result != 0) if kind == "b" else np.trunc(result) if kind in "iu" else result
+    out[...] = _stored(result, spec.out.dtype)
+
+
+def _stored(result: np.ndarray, dtype: DType) -> np.ndarray:
+    if dtype.is_float:
+        return result if dtype is F32 else convert(result, dtype)
+    return (result != 0) if dtype is BOOL else np.trunc(result)

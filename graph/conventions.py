@@ -1,0 +1,89 @@
+"""How the kernels of a target want values to lie in memory; what lowering knows about a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bolt.dims import Dim
+from bolt.target import Target
+from bolt.types import BF16, F16, F32, DType
+
+_VECTOR_BYTES = 16
+"""What a CUDA thread loads at once."""
+
+_FEWEST_CHANNELS = 4
+"""Convolutions of tensor cores read channels by fours at least."""
+
+_STORED = {"fp16": F16, "bf16": BF16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conventions:
+    """The conventions between lowering and the kernels of a target.
+
+    Attributes:
+        stored: type in which a partition keeps its fp32 values between kernels. What enters and leaves the
+            partition is fp32.
+        math: how products of fp32 values are computed (`GemmSpec.math`).
+        is_device: kernels run on a GPU. There a convolution supplies the zeros of its padding itself,
+            operands state their alignment, matrices are row- or column-major, and copies convert between
+            float types.
+    """
+
+    stored: DType = F32
+    math: str = "f32"
+    is_device: bool = False
+
+    def dtype(self, dtype: DType) -> DType:
+        """The type in which a value of ONNX type `dtype` is kept."""
+        return self.stored if dtype is F32 else dtype
+
+    def pixel_stride(self, channels: Dim, dtype: DType, outer: Sequence[Dim]) -> Dim:
+        """Elements between the pixels of a channels-last image whose other extents are `outer`."""
+        if not isinstance(channels, int) or all(d == 1 for d in outer):
+            return channels
+        if self.is_device:
+            return _up(channels, _lanes(channels, _VECTOR_BYTES // dtype.size_bytes))
+        return _cached_stride(channels, dtype)
+
+    def channels(self, channels: int) -> int:
+        """How many channels (the further ones zero) suit a convolution that reads `channels`."""
+        if not self.is_device or (self.stored is F32 and self.math == "f32"):
+            return channels
+        lanes = max(_FEWEST_CHANNELS, _lanes(channels, _VECTOR_BYTES // self.stored.size_bytes))
+        return _up(channels, lanes)
+
+
+CPU = Conventions()
+"""The conventions of every CPU target."""
+
+
+def conventions(target: Target, precision: str) -> Conventions:
+    """The conventions of `target` for one of `bolt.options.PRECISIONS`."""
+    if not target.is_cuda:
+        return CPU
+    math = "tf32" if precision == "tf32" else "f32"
+    return Conventions(stored=_STORED.get(precision, F32), math=math, is_device=True)
+
+
+def _cached_stride(channels: int, dtype: DType) -> int:
+    """A multiple of the cache line where that is cheap, never a multiple of 4 KB."""
+    padded = channels
+    if channels >= 32 and channels % 16:
+        padded = _up(channels, 16)
+    if padded * dtype.size_bytes % 4096 == 0:
+        padded += 64 // dtype.size_bytes
+    return padded
+
+
+def _lanes(channels: int, most: int) -> int:
+    """Elements of the widest vector that does not go far beyond `channels`."""
+    lanes = most
+    while lanes // 2 >= channels:
+        lanes //= 2
+    return lanes
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step

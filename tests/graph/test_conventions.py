@@ -1,0 +1,208 @@
+"""Lowering for CUDA against ORT, through the NumPy interpreter: storage types, alignment, no halos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+from lowered import CONVS, check, conv_model, covered, ops
+from onnx_models import ModelBuilder
+
+from bolt.graph.conventions import CPU, conventions
+from bolt.graph.cover import Cover
+from bolt.ops.conv import ConvSpec
+from bolt.program import Step
+from bolt.target import SM80, X86_AVX2
+from bolt.types import BF16, F16, F32, DType
+
+FP16, BFLOAT16, TF32, FP32 = (conventions(SM80, p) for p in ("fp16", "bf16", "tf32", "fp32"))
+TOLERANCE = {F16: 2e-3, BF16: 2e-2, F32: 2e-5}
+
+
+def checked(model: Any, rules: Any = FP16, **sizes: int) -> Cover:
+    """The cover, its results compared with ORT's."""
+    return check(model, conventions=rules, tolerance=TOLERANCE[rules.stored], **sizes)
+
+
+def steps(found: Cover, op: str) -> list[Step]:
+    return [s for p in found.programs for s in p.steps if isinstance(s, Step) and s.spec.op == op]
+
+
+def dtypes(step: Step) -> list[DType]:
+    return [o.dtype for o in step.spec.operands]
+
+
+def test_cpu_targets_have_the_cpu_conventions() -> None:
+    assert conventions(X86_AVX2, "fp32") is CPU
+
+
+@pytest.mark.parametrize("rules", (FP16, BFLOAT16, TF32, FP32), ids=("fp16", "bf16", "tf32", "fp32"))
+@pytest.mark.parametrize("name", CONVS)
+def test_conv(name: str, rules: Any) -> None:
+    x, w, attributes = CONVS[name]
+    found = checked(conv_model(x, w, **attributes), rules)
+    (step,) = steps(found, "conv")
+    assert isinstance(step.spec, ConvSpec)
+    assert not step.spec.has_halo and step.spec.halo() == {}
+    assert step.spec.math == ("tf32" if rules is TF32 else "f32")
+    assert dtypes(step)[1:] == [rules.stored, rules.stored, F32], "x and w as stored, the bias fp32"
+    assert all(o.alignment for o in step.spec.operands)
+
+
+def test_a_dynamic_image() -> None:
+    model = conv_model(["n", 3, "h", "w"], (4, 3, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2])
+    checked(model, n=1, h=12, w=9)
+    checked(model, n=3, h=7, w=16)
+
+
+@pytest.mark.parametrize("channels,padded", [(1, 4), (3, 4), (4, 4), (5, 8), (8, 8), (12, 16)])
+def test_the_copy_of_the_input_adds_channels(channels: int, padded: int) -> None:
+    found = checked(conv_model([2, channels, 6, 5], (8, channels, 3, 3), pads=[1] * 4))
+    (conv,) = steps(found, "conv")
+    assert conv.spec.operands[1].dims == (2, 6, 5, padded)
+    assert conv.spec.operands[1].strides == (30 * padded, 5 * padded, padded, 1)
+    assert conv.spec.operands[2].dims == (8, padded, 3, 3)
+    assert ops(found) == ["copy", "conv", "copy"]
+
+
+@pytest.mark.parametrize("channels,read", [(12, 12), (5, 8), (2, 2)])
+def test_an_image_that_lies_right_is_copied_only_for_odd_channels(channels: int, read: int) -> None:
+    b = ModelBuilder()
+    y = b.add("Conv", b.input("x", [1, 8, 6, 6]), b.weights("w0", (channels, 8, 1, 1)))
+    found = checked(b.output(b.add("Conv", y, b.weights("w1", (8, channels, 3, 3)), pads=[1] * 4)).model())
+    second = steps(found, "conv")[1]
+    assert second.spec.operands[1].dims[3] == read
+    assert ops(found).count("copy") == 2 + (read != channels)
+
+
+def test_pixels_start_at_multiples_of_16_bytes() -> None:
+    b = ModelBuilder()
+    y = b.add("Conv", b.input("x", [1, 8, 6, 6]), b.weights("w0", (20, 8, 1, 1)))
+    found = checked(b.output(b.add("Conv", y, b.weights("w1", (8, 20, 1, 1)))).model())
+    assert steps(found, "conv")[0].spec.out.strides == (36 * 24, 6 * 24, 24, 1)
+
+
+def test_parts_of_a_concatenation_state_what_their_offset_allows() -> None:
+    b = ModelBuilder()
+    x = b.input("x", [1, 8, 6, 6])
+    parts = [b.add("Conv", x, b.weights(f"w{i}", (c, 8, 1, 1))) for i, c in enumerate((12, 2, 10, 8))]
+    y = b.add("Concat", *parts, axis=1)
+    found = checked(b.output(b.add("Conv", y, b.weights("w", (8, 32, 3, 3)), pads=[1] * 4)).model())
+    assert [s.spec.out.alignment for s in steps(found, "conv")] == [16, 8, 4, 16, 16]
+
+
+def test_symbolic_offsets_are_aligned_as_far_as_can_be_proven() -> None:
+    b = ModelBuilder()
+    x = b.input("x", ["n", 3, "s", 8])
+    y = b.add("Concat", b.add("Relu", x), b.add("Neg", x), axis=2)
+    found = checked(b.output(b.add("Softmax", y)).model(), n=2, s=5)
+    assert {o.alignment for s in steps(found, "pointwise") for o in s.spec.operands} == {16}
+
+
+GEMMS = [([5, 16], [16, 24], True), ([5, 16], [16, 24], False), ([2, 3, 5, 6], [3, 6, 4], False)]
+
+
+@pytest.mark.parametrize("a,w,constant", GEMMS)
+def test_matmul(a: list[int], w: list[int], constant: bool) -> None:
+    b = ModelBuilder()
+    x = b.input("x", a)
+    y = b.add("MatMul", x, b.weights("w", w) if constant else b.input("w", w))
+    found = checked(b.output(b.add("Relu", y)).model())
+    (step,) = steps(found, "gemm")
+    assert dtypes(step) == [F32, F16, F16]
+
+
+def test_matrices_are_row_or_column_major() -> None:
+    """x[:, ::2] has neither contiguous rows nor contiguous columns."""
+    b = ModelBuilder()
+    x = b.input("x", [3, 6, 10])
+    y = b.add("Relu", b.add("MatMul", x, b.weights("w0", (10, 12))))
+    cut = b.add("Slice", y, *(b.constant([v], np.int64) for v in (0, 12, 2, 2)))
+    z = b.add("MatMul", b.add("Transpose", y, perm=[0, 2, 1]), cut)
+    found = checked(b.output(z).model())
+    step = steps(found, "gemm")[1]
+    assert step.spec.operands[1].strides == (0, 72, 1, 12), "a transposed matrix is read where it is"
+    assert step.spec.operands[2].strides[-1] == 1, "columns that are not neighbours are copied"
+
+
+def test_constants_that_no_family_packs_are_converted() -> None:
+    b = ModelBuilder()
+    y = b.add("MatMul", b.input("x", [3, 5, 8]), b.weights("w", (3, 8, 4)))
+    found = checked(b.output(y).model())
+    (step,) = steps(found, "gemm")
+    assert step.views[2].buffer.kind == "const" and dtypes(step)[2] is F16
+
+
+def test_a_table_is_kept_in_the_storage_type() -> None:
+    b = ModelBuilder()
+    ids = b.input("ids", ["n", "s"], np.int64)
+    y = b.add("Gather", b.weights("table", (9, 16)), ids)
+    found = checked(b.output(b.add("MatMul", y, b.weights("w", (16, 8)))).model(), n=2, s=4)
+    (step,) = steps(found, "gather")
+    assert dtypes(step)[:2] == [F16, F16]
+
+
+def test_a_gathered_input_is_converted_after_the_gathering() -> None:
+    b = ModelBuilder()
+    picks = b.constant([2, 0, 1, 2], np.int64)
+    y = b.add("Gather", b.input("x", [3, 8]), picks)
+    found = checked(b.output(b.add("MatMul", y, b.weights("w", (8, 8)))).model())
+    (step,) = steps(found, "gather")
+    assert dtypes(step)[:2] == [F32, F32]
+
+
+def test_masks_and_positions_keep_fp32() -> None:
+    b = ModelBuilder()
+    mask = b.input("mask", ["n", "s"], np.int64)
+    x = b.input("x", ["n", "s", 8])
+    hidden = b.add("Sub", b.constant(1.0, np.float32), b.add("Cast", mask, to=1))
+    far = b.add("Mul", hidden, b.constant(-3.4e38, np.float32))
+    wide = b.add("Unsqueeze", far, b.constant([1], np.int64))
+    scores = b.add("MatMul", x, b.add("Transpose", x, perm=[0, 2, 1]))
+    y = b.add("Softmax", b.add("Add", scores, wide))
+    found = checked(b.output(b.add("MatMul", y, x)).model(), n=2, s=5)
+    (step,) = steps(found, "pointwise")
+    assert dtypes(step)[0] is F32
+    assert dtypes(steps(found, "gemm")[0]) == [F16, F16, F16, F32]
+
+
+def test_angles_keep_fp32() -> None:
+    """Rotary embeddings: the cosine of position times frequency, beyond what F16 tells apart."""
+    b = ModelBuilder()
+    positions = b.add("Cast", b.input("positions", ["n", "s", 1], np.int64), to=1)
+    angles = b.add("MatMul", positions, b.weights("frequencies", (1, 8)))
+    y = b.add("Mul", b.add("Cos", angles), b.input("x", ["n", "s", 8]))
+    found = checked(b.output(b.add("MatMul", y, b.weights("w", (8, 8)))).model(), n=2, s=5)
+    assert dtypes(steps(found, "gemm")[0])[1:3] == [F32, F32]
+    assert dtypes(steps(found, "gemm")[1]) == [F32, F16, F16]
+
+
+def test_sums_keep_fp32() -> None:
+    b = ModelBuilder()
+    x = b.add("Relu", b.input("x", [4, 8, 6]))
+    total = b.add("ReduceSum", x, b.constant([2], np.int64))
+    found = checked(b.output(b.add("Softmax", b.add("Mul", x, total))).model())
+    assert steps(found, "reduce")[0].spec.out.dtype is F32
+
+
+def test_rows_read_the_caller_s_memory_as_it_is() -> None:
+    b = ModelBuilder()
+    x = b.input("x", [4, 8])
+    y = b.add("LayerNormalization", x, b.weights("s", (8,)), b.weights("t", (8,)))
+    found = checked(b.output(b.add("Softmax", y)).model())
+    assert ops(found) == ["norm", "softmax"]
+    assert dtypes(steps(found, "norm")[0]) == [F16, F32, F32, F32]
+    assert dtypes(steps(found, "softmax")[0]) == [F32, F16]
+
+
+@pytest.mark.parametrize("rules", (FP16, TF32), ids=("fp16", "tf32"))
+def test_models(rules: Any) -> None:
+    checked(onnx_models.convnet(batch="n", size="h"), rules, n=2, h=18, h2=14)
+    checked(onnx_models.attention_block(batch="n", length="s"), rules, n=2, s=7)
+
+
+def test_nothing_of_the_cpu_s_memory_order_is_left() -> None:
+    found = covered(onnx_models.convnet(), conventions=FP32)
+    assert all(h == (0, 0) for p in found.programs for s in p.steps for v in s.views for h in v.halo)
