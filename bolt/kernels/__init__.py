@@ -16,6 +16,7 @@ from bolt.kernels.cpu_reduce import CpuReduce
 from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.cpu_winograd import CpuWinograd
+from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
 
@@ -37,7 +38,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
 )
 """In the order they are asked. `bolt.search` looks at all that support a spec."""
 
-CUDA_FAMILIES: tuple[DeviceFamily, ...] = ()
+CUDA_FAMILIES: tuple[DeviceFamily, ...] = (CutlassConvSm80(),)
 
 
 def families(target: Target) -> tuple[Family, ...]:
