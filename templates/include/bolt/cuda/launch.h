@@ -48,7 +48,27 @@ struct BoltConv {
   int64_t split_k;  // as in BoltGemm, over the channels
 };
 
+// out = softmax(scale * q k^T + bias) v for each batch and head: m queries and n keys of d values, n values of e.
+// Strides are of batch, head and row, in elements; the rows of `out` are o_stride apart, its heads e, its batches
+// m rows.
+struct BoltAttention {
+  int64_t batch, heads, m, n, d, e;
+  const void* q;
+  int64_t q_strides[3];
+  const void* k;
+  int64_t k_strides[3];
+  const void* v;
+  int64_t v_strides[3];
+  const void* bias;
+  int64_t bias_strides[3];
+  void* out;
+  int64_t o_stride;
+  float scale;
+  int32_t causal;
+};
+
 // Device code compiled apart: `NAME(arguments, stream)` runs it, `NAME_workspace(arguments)` tells the bytes of
 // workspace it needs (host only, no device is touched), `NAME_check(arguments)` whether it can run (0 or a code).
 typedef int BoltGemmUnit(const BoltGemm* arguments, CUstream_st* stream);
 typedef int BoltConvUnit(const BoltConv* arguments, CUstream_st* stream);
+typedef int BoltAttentionUnit(const BoltAttention* arguments, CUstream_st* stream);
