@@ -156,7 +156,7 @@ def _variant(
         {key: (c.candidate, c.objects) for key, c in chosen.items()},
         target,
         sizes,
-        compiler=host.for_target(target, options.compiler),
+        compiler=host.for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass),
         cache=store(options.cache_root),
     )
     return package.Variant(target=target.name, module_path=built.path, weights=built.weights)

@@ -35,6 +35,8 @@ class Options:
         shapes: sample sizes for what the model leaves open: (input name, its dims) or (symbol, (size,)).
             Tuning uses them; other sizes still run.
         compiler: path or name of the C++ compiler; None looks for one.
+        nvcc: path or name of the CUDA compiler; None looks for one (CUDA targets only).
+        cutlass: folder of a CUTLASS checkout; None takes the installed wheel's headers.
         verify: compare the result with ONNX Runtime before handing it over.
         ab: time against ONNX Runtime and leave to it what it runs faster.
         jobs: compiler processes at a time; 0 chooses by cores and free memory.
@@ -47,6 +49,8 @@ class Options:
     threads: int = 0
     shapes: Shapes = ()
     compiler: str | None = None
+    nvcc: str | None = None
+    cutlass: str | None = None
     verify: bool = True
     ab: bool = True
     jobs: int = 0
@@ -151,6 +155,21 @@ def cache_dir() -> Path:
 def compiler_preference() -> str | None:
     """The compiler named by $BOLT_CXX, else by $CXX, else None."""
     return os.environ.get("BOLT_CXX") or os.environ.get("CXX") or None
+
+
+def nvcc_preference() -> str | None:
+    """The CUDA compiler named by $BOLT_NVCC, or None."""
+    return os.environ.get("BOLT_NVCC") or None
+
+
+def cutlass_preference() -> str | None:
+    """The CUTLASS checkout named by $BOLT_CUTLASS, or None."""
+    return os.environ.get("BOLT_CUTLASS") or None
+
+
+def cuda_home() -> str | None:
+    """The CUDA toolkit named by $CUDA_HOME or $CUDA_PATH, or None."""
+    return os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or None
 
 
 def child_environment(**changes: str) -> dict[str, str]:

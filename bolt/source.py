@@ -103,8 +103,12 @@ def _code_sha256() -> str:
 
 def tools(targets: Sequence[Target], options: Options) -> Mapping[str, str]:
     """Versions of what takes part in making an artifact."""
-    compilers = {f"compiler {t.name}": host.for_target(t, options.compiler).identity for t in targets}
+    compilers = {f"compiler {t.name}": _compiler(t, options).description for t in targets}
     return {**compilers, "bolt": bolt_version(), "onnxruntime": ort_version() or "not installed"}
+
+
+def _compiler(target: Target, options: Options) -> host.Compiler:
+    return host.for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass)
 
 
 def ort_version() -> str | None:

@@ -15,6 +15,7 @@ from bolt.program import Program, Step
 from bolt.target import Target
 from bolt.toolchain import build
 from bolt.toolchain.cache import Store
+from bolt.toolchain.compile import compile_object
 from bolt.toolchain.host import Compiler
 
 
@@ -53,7 +54,7 @@ def compile_module(
     """
     candidates = {key: candidate for key, (candidate, _) in chosen.items()}
     rendered = render_module(program, plan(program, sample), candidates, target, sample)
-    run = build.compile_object(rendered.source, target, compiler=compiler, cache=cache)
+    run = compile_object(rendered.source, target, compiler=compiler, cache=cache)
     keys = {s.spec.key for s in program.steps if isinstance(s, Step)}
     objects = {candidates[key].name: chosen[key][1] for key in keys}
     ordered = [run, *build.distinct(objects[name] for name in sorted(objects))]

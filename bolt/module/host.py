@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,10 +14,9 @@ import numpy as np
 from bolt.errors import ModuleError
 from bolt.kernels.family import Source
 from bolt.options import cache_dir
-from bolt.target import CPU_TARGETS
 from bolt.templates import ROOT
 from bolt.toolchain import build
-from bolt.toolchain.host import find_compiler
+from bolt.toolchain.host import find_compiler, portable
 
 I32, I64, U64, PTR = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
 
@@ -49,11 +47,10 @@ class HostStruct(ctypes.Structure):
 
 def library_path(cache_root: Path | None = None, compiler: str | None = None) -> Path:
     """The native library, compiled when the cache does not have it."""
-    portable = [target for target in CPU_TARGETS if target.arch == platform.machine()][-1]
     source = Source(name="host_pool", text=(ROOT / "host_pool.cc").read_text())
     return build.library(
         source,
-        portable,
+        portable(),
         compiler=find_compiler(compiler),
         cache=build.store(cache_root or cache_dir()),
         extra=("-pthread",),

@@ -24,6 +24,7 @@ from bolt.search.records import Key, Records, device_name
 from bolt.target import Target
 from bolt.toolchain import build
 from bolt.toolchain.build import Binary
+from bolt.toolchain.compile import compile_object, object_key
 from bolt.toolchain.host import for_target
 
 _KEPT_OPERANDS = 3
@@ -87,7 +88,7 @@ class Bench:
 
     def __init__(self, target: Target, options: Options, records: Records, *, rotate_bytes: int) -> None:
         self.target, self.options, self.records, self.rotate_bytes = target, options, records, rotate_bytes
-        self.compiler = for_target(target, options.compiler)
+        self.compiler = for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass)
         self.cache = build.store(options.cache_root)
         self.device = device_name()
         self._worker: Worker | None = None
@@ -177,9 +178,7 @@ class Bench:
     def _object(self, group: Group, candidate: Candidate) -> None:
         """Makes sure that a recalled candidate's object is in the cache."""
         if candidate not in group.objects:
-            path = build.compile_object(
-                candidate.source(), self.target, compiler=self.compiler, cache=self.cache
-            )
+            path = compile_object(candidate.source(), self.target, compiler=self.compiler, cache=self.cache)
             group.objects[candidate] = (path,)
 
     def _running(self) -> Worker:
@@ -203,7 +202,7 @@ class Bench:
 
     def _key(self, candidate: Candidate, source: Source, ints: tuple[int, ...]) -> Key:
         return Key(
-            candidate=candidate.key, object=build.object_key(source, self.target, self.compiler),
+            candidate=candidate.key, object=object_key(source, self.target, self.compiler),
             device=self.device, threads=self.options.thread_count, dims=ints, rotate_bytes=self.rotate_bytes,
         )  # fmt: skip
 

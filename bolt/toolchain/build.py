@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache as memoize
 from pathlib import Path
 
 from bolt.errors import CompileError
@@ -13,19 +12,14 @@ from bolt.kernels.family import Source
 from bolt.options import cores
 from bolt.report import Event, Progress, silent
 from bolt.target import Target
+from bolt.toolchain import nvcc
+from bolt.toolchain.batch import Batch, batches, singles
 from bolt.toolchain.cache import Store, file_sha256, make_key
-from bolt.toolchain.host import (
-    INCLUDE,
-    LINK_FLAGS,
-    Compiler,
-    compile_command,
-    kernel_flags,
-    link_command,
-)
+from bolt.toolchain.compile import compile_object, resources
+from bolt.toolchain.host import LINK_FLAGS, Compiler, link_command
+from bolt.toolchain.memory import UNLIMITED, Gate, available_bytes
+from bolt.toolchain.resources import Resources
 from bolt.toolchain.run import run
-
-_BYTES_PER_JOB = 512 << 20
-"""Memory a compiler process may need for one kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +28,15 @@ class Binary:
 
     Attributes:
         name: the source's name.
-        path: the object, inside the cache.
+        path: the object, inside the cache; other sources may be in it too.
         sha256: of the object's bytes.
+        resources: what its CUDA kernels occupy.
     """
 
     name: str
     path: Path
     sha256: str
+    resources: Resources
 
 
 def store(root: Path) -> Store:
@@ -56,28 +52,40 @@ def build(
     cache: Store,
     jobs: int = 0,
     progress: Progress = silent,
+    batched: bool = False,
 ) -> Iterator[Binary | CompileError]:
     """Compiles each source and yields the results in the order of `sources`.
 
     A source that does not compile yields its error and does not stop the others.
+
+    Args:
+        jobs: compiler processes at a time; 0 chooses by cores and free memory.
+        batched: compile CUDA sources several at a time; their binaries then share objects.
     """
-    with ThreadPoolExecutor(max_workers=jobs or default_jobs()) as pool:
-        futures = [pool.submit(_compiled, s, target, compiler, cache) for s in sources]
+    work = batches(sources) if batched else singles(sources)
+    gate = Gate(available_bytes() if not jobs else UNLIMITED)
+    with ThreadPoolExecutor(max_workers=jobs or cores()) as pool:
+        ordered = sorted(work, key=lambda batch: -batch.bytes)  # the longest first: the short ones fill up
+        futures = [pool.submit(_compiled, b, gate, target, compiler, cache) for b in ordered]
         try:
-            _report(futures, sources, progress)
-            yield from (future.result() for future in futures)
+            _report(futures, ordered, progress)
+            built = {name: result for future in futures for name, result in future.result().items()}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    yield from (built[source.name] for source in sources)
 
 
-def _report(
-    futures: Sequence[Future[Binary | CompileError]], sources: Sequence[Source], progress: Progress
-) -> None:
-    names, pending = {f: s.name for f, s in zip(futures, sources, strict=True)}, set(futures)
+Built = dict[str, Binary | CompileError]
+
+
+def _report(futures: Sequence[Future[Built]], work: Sequence[Batch], progress: Progress) -> None:
+    sources = {future: batch.sources for future, batch in zip(futures, work, strict=True)}
+    pending, total, done = set(futures), sum(len(batch.sources) for batch in work), 0
     while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        detail = names[next(iter(done))]
-        progress(Event(stage="build", done=len(futures) - len(pending), total=len(futures), detail=detail))
+        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+        done += sum(len(sources[future]) for future in finished)
+        detail = sources[next(iter(finished))][0].name
+        progress(Event(stage="build", done=done, total=total, detail=detail))
 
 
 def build_objects(
@@ -102,55 +110,22 @@ def build_objects(
     return objects
 
 
-def _compiled(source: Source, target: Target, compiler: Compiler, cache: Store) -> Binary | CompileError:
+def _compiled(batch: Batch, gate: Gate, target: Target, compiler: Compiler, cache: Store) -> Built:
+    """The results of a batch; one that does not compile is split to see which source is at fault."""
     try:
-        path = compile_object(source, target, compiler=compiler, cache=cache)
+        with gate.taken(batch.bytes):
+            path = compile_object(batch.source, target, compiler=compiler, cache=cache)
     except CompileError as error:
-        return error
-    return Binary(name=source.name, path=path, sha256=file_sha256(path))
-
-
-def object_key(source: Source, target: Target, compiler: Compiler, extra: Sequence[str] = ()) -> str:
-    """The cache key of a source's object: everything that can change its bytes."""
-    return make_key(
-        what="object",
-        compiler=compiler.identity,
-        flags=[*kernel_flags(compiler, target), *extra],
-        headers=headers_sha256(),
-        source=source.text,
-    )
-
-
-def compile_object(
-    source: Source, target: Target, *, compiler: Compiler, cache: Store, extra: Sequence[str] = ()
-) -> Path:
-    """The object of one source, from the cache or compiled.
-
-    Raises:
-        CompileError: it does not compile; the message names a copy of the source.
-    """
-    key = object_key(source, target, compiler, extra)
-    if entry := cache.get(key):
-        return entry / "kernel.o"
-    with cache.workspace() as folder:
-        (folder / "kernel.cc").write_text(source.text)
-        command = compile_command(compiler, target, "kernel.cc", "kernel.o", extra=extra)
-        try:
-            run(command, cwd=folder, kept=_failed(cache, source, key))
-        except CompileError:
-            _keep(cache, source, key)
-            raise
-        return cache.put(key, {"kernel.o": folder / "kernel.o"}) / "kernel.o"
-
-
-def _failed(cache: Store, source: Source, key: str) -> Path:
-    return cache.root.parent / "failed" / f"{source.name[:80]}_{key[:12]}.cc"
-
-
-def _keep(cache: Store, source: Source, key: str) -> None:
-    path = _failed(cache, source, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(source.text)
+        if len(batch.sources) == 1:
+            return {batch.sources[0].name: error}
+        parts = [_compiled(part, gate, target, compiler, cache) for part in batch.alone]
+        return {name: result for part in parts for name, result in part.items()}
+    digest, occupied = file_sha256(path), resources(path)
+    names = [source.name for source in batch.sources]
+    return {
+        name: Binary(name=name, path=path, sha256=digest, resources=occupied.of(name, names))
+        for name in names
+    }
 
 
 def link(
@@ -170,18 +145,24 @@ def link(
     Raises:
         CompileError: an object is damaged or a symbol is missing.
     """
+    device = compiler.device
+    runtime = {"runtime": device.runtime_sha256} if device else {}
+    flags = [*(nvcc.LINK_FLAGS if device else ()), *extra, *(nvcc.LINK_LIBRARIES if device else ())]
     key = make_key(
         what="library",
         compiler=compiler.identity,
-        flags=[*LINK_FLAGS, *extra],
+        flags=[*LINK_FLAGS, *flags],
         exports=list(exports),
         objects=[file_sha256(path) for path in objects],
+        **runtime,
     )
     if entry := cache.get(key):
         return entry / "library.so"
     with cache.workspace() as folder:
         script = _version_script(folder, exports)
-        run(link_command(compiler, objects, "library.so", exports=script, extra=extra), cwd=folder)
+        found = [f"-L{device.libraries}"] if device else []
+        command = link_command(compiler, objects, "library.so", exports=script, extra=[*found, *flags])
+        run(command, cwd=folder)
         return cache.put(key, {"library.so": folder / "library.so"}) / "library.so"
 
 
@@ -203,24 +184,3 @@ def library(
     """One source as a shared library."""
     compiled = compile_object(source, target, compiler=compiler, cache=cache, extra=extra)
     return link([compiled], compiler=compiler, cache=cache, extra=extra)
-
-
-@memoize
-def headers_sha256() -> dict[str, str]:
-    """sha256 of every header a kernel may include."""
-    paths = sorted(p for p in INCLUDE.rglob("*") if p.is_file())
-    return {p.relative_to(INCLUDE).as_posix(): file_sha256(p) for p in paths}
-
-
-def default_jobs() -> int:
-    """Compiler processes at a time: one per core, fewer when memory is short."""
-    return max(1, min(cores(), _available_bytes() // _BYTES_PER_JOB))
-
-
-def _available_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 1 << 40
-    sizes = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    return sizes[0] if sizes else 1 << 40

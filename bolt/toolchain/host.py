@@ -10,14 +10,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from bolt.errors import ToolchainError
 from bolt.options import compiler_preference
-from bolt.target import Target
+from bolt.target import CPU_TARGETS, Target
 from bolt.templates import ROOT
+from bolt.toolchain import nvcc
+from bolt.toolchain.nvcc import Nvcc
 
 INCLUDE = ROOT / "include"
 
@@ -75,6 +77,7 @@ class Compiler:
         version: (major, minor, patch).
         identity: first line of its version text and its target triple; part of every cache key.
         arch: machine architecture it compiles for, as `platform.machine()` spells it.
+        device: the CUDA compiler beside it, for CUDA targets.
     """
 
     argv: tuple[str, ...]
@@ -82,11 +85,21 @@ class Compiler:
     version: tuple[int, ...]
     identity: str
     arch: str
+    device: Nvcc | None = None
 
     @property
     def path(self) -> str:
         """The program it starts."""
         return self.argv[0]
+
+    @property
+    def description(self) -> str:
+        """Itself and the CUDA compiler and headers beside it, for a person."""
+        device = self.device
+        if device is None:
+            return self.identity
+        cutlass = f"CUTLASS {device.cutlass.version}" if device.cutlass else "no CUTLASS"
+        return f"{device.identity}, {cutlass}, {self.identity}"
 
 
 def find_compiler(preferred: str | None = None, *, arch: str | None = None) -> Compiler:
@@ -169,15 +182,47 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.groups() if part) if match else (0,)
 
 
-def for_target(target: Target, preferred: str | None = None) -> Compiler:
-    """The compiler for `target`: the preferred one on its own architecture, else a cross compiler."""
+def for_target(
+    target: Target,
+    preferred: str | None = None,
+    *,
+    device: str | Path | None = None,
+    cutlass: str | Path | None = None,
+) -> Compiler:
+    """The compiler for `target`: the preferred one on its own architecture, else a cross compiler.
+
+    Args:
+        device: for a CUDA target, the CUDA compiler (see `nvcc.find`).
+        cutlass: for a CUDA target, the CUTLASS checkout.
+
+    Raises:
+        ToolchainError: there is none.
+    """
+    if target.is_cuda:
+        return _with_device(find_compiler(preferred), nvcc.find(device, cutlass))
     native = target.arch == platform.machine()
     return find_compiler(preferred if native else None, arch=target.arch)
 
 
+def _with_device(compiler: Compiler, device: Nvcc) -> Compiler:
+    if compiler.kind == "zig":
+        raise ToolchainError("nvcc can't use zig for the host code of CUDA kernels. Install g++ or clang")
+    return replace(compiler, device=device)
+
+
+def portable() -> Target:
+    """The target every machine of this architecture runs."""
+    return [target for target in CPU_TARGETS if target.arch == platform.machine()][-1]
+
+
 def kernel_flags(compiler: Compiler, target: Target) -> tuple[str, ...]:
-    """Flags that may change the object of a kernel or module, in order; all of them are in its cache key."""
-    flags = (*COMPILE_FLAGS, f"-DBOLT_VL={target.vector_lanes}", *target.flags)
+    """Flags that may change the object of a kernel or module, in order; all of them are in its cache key.
+
+    Of a CUDA target, what runs on the host is compiled for any machine; the module decides what it exports.
+    """
+    row = portable() if target.is_cuda else target
+    visible = ("-fvisibility=default",) if target.is_cuda else ()
+    flags = (*COMPILE_FLAGS, f"-DBOLT_VL={row.vector_lanes}", *row.flags, *visible)
     return tuple(SPELLING[compiler.kind].get(flag, flag) for flag in flags)
 
 

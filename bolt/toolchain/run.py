@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bolt.errors import CompileError, ToolchainError
@@ -27,17 +27,28 @@ _SURROUNDINGS = {
 """What a compiler says when not the source but the machine is at fault: no verdict on a kernel."""
 
 
-def run(argv: Sequence[str], *, cwd: Path, kept: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    kept: Path | None = None,
+    timeout_s: float = TIMEOUT_S,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Runs a compiler command in `cwd`.
 
     Args:
         kept: where the source can be found afterwards, for the message.
+        environment: changes to the child's environment.
+
+    Returns:
+        What it wrote to stderr.
 
     Raises:
         CompileError: it failed, or ran longer than `timeout_s`.
         ToolchainError: it could not do its work on this machine: no space, no memory, no compiler any more.
     """
-    process = _started(argv, cwd)
+    process = _started(argv, cwd, environment or {})
     try:
         _, stderr = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
@@ -50,15 +61,16 @@ def run(argv: Sequence[str], *, cwd: Path, kept: Path | None = None, timeout_s: 
         if said := next((text for mark, text in _SURROUNDINGS.items() if mark in stderr), None):
             raise ToolchainError(_message(argv, f"could not work in {cwd}: {said}", stderr, None))
         raise CompileError(_message(argv, f"failed with exit code {process.returncode}", stderr, kept))
+    return stderr
 
 
-def _started(argv: Sequence[str], cwd: Path) -> subprocess.Popen[str]:
+def _started(argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
             argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, errors="replace", start_new_session=True,
             # Its temporary files go with the folder when it is killed.
-            env=child_environment(LC_ALL="C", TMPDIR=str(cwd)),
+            env=child_environment(LC_ALL="C", TMPDIR=str(cwd), **environment),
         )  # fmt: skip
     except OSError as error:
         raise ToolchainError(f"the compiler {argv[0]} can't be started ({error})") from error

@@ -10,6 +10,7 @@ from bolt.errors import CompileError
 from bolt.kernels.family import Source
 from bolt.target import detect
 from bolt.toolchain import build, host
+from bolt.toolchain import compile as compiling
 from bolt.toolchain.cache import Store
 from bolt.toolchain.run import run
 
@@ -44,6 +45,7 @@ def test_the_second_build_runs_no_compiler(cache, monkeypatch):
     first = objects([source("one", 1)], cache)
     linked = build.link(list(first.values()), compiler=COMPILER, cache=cache)
     monkeypatch.setattr(build, "run", None)
+    monkeypatch.setattr(compiling, "run", None)
     assert objects([source("one", 1)], cache) == first
     assert build.link(list(first.values()), compiler=COMPILER, cache=cache) == linked
 
@@ -116,10 +118,13 @@ def test_a_compiler_that_hangs_is_ended(tmp_path):
 
 def test_the_object_key_covers_headers_flags_compiler_and_text(monkeypatch):
     one = source("one", 1)
-    keys = {build.object_key(one, TARGET, COMPILER), build.object_key(source("one", 2), TARGET, COMPILER)}
-    keys.add(build.object_key(one, TARGET, COMPILER, extra=["-g"]))
-    monkeypatch.setattr(build, "headers_sha256", lambda: {"bolt/simd.h": "0"})
-    keys.add(build.object_key(one, TARGET, COMPILER))
+    keys = {
+        compiling.object_key(one, TARGET, COMPILER),
+        compiling.object_key(source("one", 2), TARGET, COMPILER),
+    }
+    keys.add(compiling.object_key(one, TARGET, COMPILER, extra=["-g"]))
+    monkeypatch.setattr(compiling, "headers_sha256", lambda: {"bolt/simd.h": "0"})
+    keys.add(compiling.object_key(one, TARGET, COMPILER))
     assert len(keys) == 4
 
 
