@@ -16,6 +16,10 @@ from bolt.kernels.cpu_reduce import CpuReduce
 from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.cpu_winograd import CpuWinograd
+from bolt.kernels.cuda_copy import CudaCopy
+from bolt.kernels.cuda_fill import CudaFill
+from bolt.kernels.cuda_gather import CudaGather
+from bolt.kernels.cuda_pointwise import CudaPointwise
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
@@ -38,7 +42,13 @@ CPU_FAMILIES: tuple[Family, ...] = (
 )
 """In the order they are asked. `bolt.search` looks at all that support a spec."""
 
-CUDA_FAMILIES: tuple[DeviceFamily, ...] = (CutlassConvSm80(),)
+CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
+    CutlassConvSm80(),
+    CudaPointwise(),
+    CudaCopy(),
+    CudaFill(),
+    CudaGather(),
+)
 
 
 def families(target: Target) -> tuple[Family, ...]:

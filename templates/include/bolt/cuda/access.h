@@ -120,3 +120,26 @@ BOLT_DEVICE void vstore_pack(T* p, const vf* x) {
   for (int i = 0; i < N; i++) elements[i] = Element<T>::from_float(x[i]);
   store_pack<N>(p, elements);
 }
+
+// The first n elements only where n < N; the others read as `rest` and are not touched. A partial pack needs no
+// alignment.
+template <int N, class T>
+BOLT_DEVICE void vload_upto(vf* x, const T* p, int n, vf rest = 0.0f) {
+  if (n >= N) {
+    vload_pack<N>(x, p);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; i++) x[i] = i < n ? vload_as(p + i) : rest;
+}
+template <int N, class T>
+BOLT_DEVICE void vstore_upto(T* p, const vf* x, int n) {
+  if (n >= N) {
+    vstore_pack<N>(p, x);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    if (i < n) vstore_as(p + i, x[i]);
+  }
+}
