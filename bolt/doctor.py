@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from bolt import gpu
 from bolt.errors import BoltError
 from bolt.options import cache_dir, cores
 from bolt.target import TARGETS, detect, runs_here
@@ -95,18 +95,31 @@ def _provider() -> Finding:
 
 
 def _gpu() -> Finding:
-    program = shutil.which("nvidia-smi")
-    if not program:
-        present = Path("/dev/nvidiactl").exists()
-        detail = "a driver but no nvidia-smi" if present else "no NVIDIA GPU; kernels run on the CPU"
-        return Finding(name="gpu", status="note", detail=detail)
-    query = ["--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    found = gpu.query()
+    listed = "; ".join(device.description for device in found.devices)
+    return Finding(name="gpu", status="note", detail=listed or f"{found.reason}; CUDA kernels are not timed")
+
+
+def _nvcc() -> Finding:
+    from bolt.toolchain import nvcc
+
     try:
-        done = subprocess.run([program, *query], capture_output=True, text=True, timeout=30)
-    except subprocess.TimeoutExpired:
-        return Finding(name="gpu", status="note", detail="nvidia-smi does not answer")
-    lines = done.stdout.strip().splitlines()
-    return Finding(name="gpu", status="note", detail="; ".join(lines) or "nvidia-smi finds no GPU")
+        device = nvcc.find()
+    except BoltError as error:
+        return Finding(name="nvcc", status="note", detail=f"{error} (for CUDA targets only)")
+    return Finding(name="nvcc", status="ok", detail=f"{device.identity}, {device.path}")
+
+
+def _cutlass() -> Finding:
+    from bolt.toolchain import nvcc
+
+    try:
+        headers = nvcc.find_cutlass()
+    except BoltError as error:
+        return Finding(name="cutlass", status="note", detail=str(error))
+    if headers is None:
+        return Finding(name="cutlass", status="note", detail=f"not installed. {nvcc.ADVICE}")
+    return Finding(name="cutlass", status="ok", detail=f"{headers.version}, {headers.root}")
 
 
 def _cache() -> Finding:
@@ -124,4 +137,4 @@ def _disk() -> Finding:
     return Finding(name="disk", status=status, detail=f"{free / 1e9:.1f} GB free below {folder}")
 
 
-_LOOKS = (_python, _compiler, _targets, _cores, _runtime, _gpu, _cache, _disk)
+_LOOKS = (_python, _compiler, _targets, _cores, _runtime, _nvcc, _cutlass, _gpu, _cache, _disk)

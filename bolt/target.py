@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from bolt import gpu
 from bolt.errors import TargetError
 
 
@@ -231,7 +232,34 @@ def cpu_flags() -> frozenset[str]:
 
 def runs_here(target: Target) -> bool:
     """Whether this machine can execute code compiled for `target`."""
+    if target.is_cuda:
+        return any(runs_on(target, device.sm) for device in gpu.query().devices)
     return target.arch == platform.machine() and set(target.requires) <= cpu_flags()
+
+
+def runs_on(target: Target, sm: int) -> bool:
+    """Whether a GPU of this compute capability executes code compiled for `target`."""
+    return target.gpu is not None and (sm == target.gpu.sm or sm in target.gpu.also)
+
+
+def detect_cuda() -> Target:
+    """The best target of this machine's first GPU.
+
+    Raises:
+        TargetError: there is none, or none for it.
+    """
+    found = gpu.query()
+    known = ", ".join(t.name for t in CUDA_TARGETS)
+    if not found.devices:
+        raise TargetError(
+            f"target cuda takes the row of this machine's GPU, but {found.reason}. "
+            f"Name the GPU to compile for: {known}"
+        )
+    first = found.devices[0]
+    for target in CUDA_TARGETS:
+        if runs_on(target, first.sm):
+            return target
+    raise TargetError(f"no target for {first.description}; bolt compiles for {known}")
 
 
 def detect() -> Target:
@@ -247,15 +275,19 @@ def detect() -> Target:
     raise TargetError(f"no target for architecture {platform.machine()!r}; bolt compiles for {known}")
 
 
+_DETECTED = {"auto": detect, "cuda": detect_cuda}
+
+
 def by_name(name: str) -> Target:
-    """The target called `name`; "auto" detects.
+    """The target called `name`; "auto" detects the CPU's, "cuda" the GPU's.
 
     Raises:
         TargetError: there is no such target.
     """
-    if name == "auto":
-        return detect()
+    if name in _DETECTED:
+        return _DETECTED[name]()
     for target in TARGETS:
         if target.name == name:
             return target
-    raise TargetError(f"unknown target {name!r}; choose auto or one of {', '.join(t.name for t in TARGETS)}")
+    known = ", ".join((*_DETECTED, *(t.name for t in TARGETS)))
+    raise TargetError(f"unknown target {name!r}; choose one of {known}")

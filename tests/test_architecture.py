@@ -14,7 +14,7 @@ GRAPH = Path(bolt.graph.__file__).parent
 
 LAYERS = (
     ("errors", "types"),
-    ("dims", "options", "report", "target", "templates"),
+    ("dims", "gpu", "options", "report", "target", "templates"),
     ("epilogue", "spelling"),
     ("ops",),
     ("program", "timing", "verify"),
