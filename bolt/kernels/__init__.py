@@ -16,7 +16,10 @@ from bolt.kernels.cpu_reduce import CpuReduce
 from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.cpu_winograd import CpuWinograd
+from bolt.kernels.cuda_conv_direct import CudaConvDirect
+from bolt.kernels.cuda_conv_transpose import CudaConvTranspose
 from bolt.kernels.cuda_copy import CudaCopy
+from bolt.kernels.cuda_depthwise import CudaDepthwise
 from bolt.kernels.cuda_fill import CudaFill
 from bolt.kernels.cuda_gather import CudaGather
 from bolt.kernels.cuda_pointwise import CudaPointwise
@@ -44,6 +47,9 @@ CPU_FAMILIES: tuple[Family, ...] = (
 
 CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassConvSm80(),
+    CudaDepthwise(),
+    CudaConvDirect(),
+    CudaConvTranspose(),
     CudaPointwise(),
     CudaCopy(),
     CudaFill(),

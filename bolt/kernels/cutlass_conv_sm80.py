@@ -23,11 +23,12 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.codegen.simd import emit
+from bolt.kernels.cuda_pixels import LAUNCH_US, VECTOR_BYTES, known, widest
 from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile, tiles, unaligned_tiles
 from bolt.kernels.family import Source, argument_names
 from bolt.kernels.finish import as_operand
 from bolt.ops.conv import ConvSpec
-from bolt.ops.spec import Operand, Spec
+from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Gpu, Target
 from bolt.types import BF16, F16, F32, convert
@@ -115,16 +116,11 @@ class CutlassConvSm80:
     def scratch_bytes(self, spec: Spec, config: ConvConfig, target: Target) -> int:
         if config.split_k == 1:
             return 0
-        return 4 * config.split_k * math.prod(_known(d) for d in spec.out.dims)
+        return 4 * config.split_k * math.prod(known(d) for d in spec.out.dims)
 
 
 def _ceildiv(a: int, b: int) -> int:
     return -(-a // b)
-
-
-def _known(value: int | None) -> int:
-    assert value is not None
-    return value
 
 
 def _obstacle(spec: Spec, target: Target) -> str | None:
@@ -165,36 +161,13 @@ def _element(spec: ConvSpec) -> str:
 
 def _channels(spec: ConvSpec) -> tuple[int, int]:
     """Input and output channels of a group."""
-    return _known(spec.operands[1].dims[3]) // spec.groups, _known(spec.out.dims[3]) // spec.groups
-
-
-def _widest(operand: Operand, channels: int, most: int, step: int = 1) -> int:
-    """Elements (a power of two, at most `most`) of which an aligned vector never crosses the end of a group.
-
-    Strides of images and lines that are only known at run time are multiples of the pixel stride's alignment:
-    views cut whole pixels.
-    """
-    width = most
-    while width > 1 and not _aligned(operand, channels, width, step):
-        width //= 2
-    return width
-
-
-def _aligned(operand: Operand, channels: int, width: int, step: int) -> bool:
-    if channels % width:
-        return False
-    if step == 0:
-        return True  # one element serves all channels
-    vector = min(16, width * operand.dtype.size_bytes)
-    if max(operand.alignment, operand.dtype.size_bytes) % vector:
-        return False
-    return all(s is None or s * operand.dtype.size_bytes % vector == 0 for s in operand.strides[:3])
+    return known(spec.operands[1].dims[3]) // spec.groups, known(spec.out.dims[3]) // spec.groups
 
 
 def _alignment(spec: ConvSpec) -> int:
     """Channels of the input (and of the weights) that are read at once."""
     x = spec.operands[1]
-    return _widest(x, _channels(spec)[0], 16 // x.dtype.size_bytes)
+    return widest(x, _channels(spec)[0], VECTOR_BYTES // x.dtype.size_bytes)
 
 
 def _iterators(spec: ConvSpec) -> tuple[str, ...]:
@@ -252,7 +225,6 @@ def _iterations(spec: ConvSpec, config: ConvConfig) -> int:
     return r * s * _ceildiv(_ceildiv(c, config.split_k), depth)
 
 
-LAUNCH_US = 3.0
 STEP_LATENCY_US = 0.12
 """Least time of a main loop's step: barrier, shared memory, first instruction's latency."""
 L2_FACTOR = 2.5
@@ -307,19 +279,19 @@ def _microseconds(spec: ConvSpec, config: ConvConfig, gpu: Gpu) -> float:
 
 def _fragment(spec: ConvSpec) -> int:
     """Output channels a thread finishes at a time: 16 bytes; one on CUDA cores, as CUTLASS asks."""
-    return 1 if _element(spec) == "f32" else 16 // spec.out.dtype.size_bytes
+    return 1 if _element(spec) == "f32" else VECTOR_BYTES // spec.out.dtype.size_bytes
 
 
 def _extra(spec: ConvSpec, index: int) -> dict[str, Any]:
     operand, channels = spec.extras[index], _channels(spec)[1]
-    step = _known(operand.strides[3])
+    step = known(operand.strides[3])
     return {
         "index": index,
         "dtype": operand.dtype.cxx,
         "bytes": operand.dtype.size_bytes,
         "by_channel": all(s == 0 for s in operand.strides[:3]),
         "step": step,
-        "vector": _widest(operand, channels, _fragment(spec), step),
+        "vector": widest(operand, channels, _fragment(spec), step),
     }
 
 
@@ -340,7 +312,7 @@ def _unit_context(spec: ConvSpec, config: ConvConfig) -> dict[str, Any]:
         "out": spec.out.dtype.cxx,
         "out_cutlass": spec.out.dtype.cutlass,
         "fragment": fragment,
-        "vector": _widest(spec.out, _channels(spec)[1], fragment),
+        "vector": widest(spec.out, _channels(spec)[1], fragment),
         "extras": extras,
         "body": body,
         "result": result,
