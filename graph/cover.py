@@ -104,7 +104,14 @@ def _lowered(
     local = rebase(shapes, part.nodes, part.inputs, opsets)
     sizes |= {name: D.evaluate(d, sizes) for name, d in local.origins.items()}
     try:
-        program = lower(part, local, opset=opsets.get("", 1), sample=sizes, conventions=conventions)
+        program = lower(
+            part,
+            local,
+            opset=opsets.get("", 1),
+            sample=sizes,
+            conventions=conventions,
+            supports=supports,
+        )
     except CannotLower as error:
         return {error.node: _no("lower", error.node, error.reason)}
     unbound = program.used_symbols() - program.bound_symbols()

@@ -31,7 +31,7 @@ class Lowering(Placement):
         result = self.expression(
             expression, region, {region.anchor.outputs[0]: result} if region.anchor else {}
         )
-        order = draft.order or self._last_innermost(region.output)
+        order = draft.order or self.last_innermost(region.output)
         out = self.place(region.output, order)
         extras = [self._extra(v, order) for v in expression.views]
         views = draft.arrange(out, extras)
@@ -39,7 +39,7 @@ class Lowering(Placement):
         self.emit(draft.make, views, epilogue=epilogue, constants=draft.constants, nodes=region.nodes)
         self.settle(region.output, out)
 
-    def _last_innermost(self, value: ir.Value) -> Order:
+    def last_innermost(self, value: ir.Value) -> Order:
         """The order the readers wish, if it keeps the last axis innermost; else row-major."""
         rank = len(self.dims(value))
         wish = self.layouts.order(value)

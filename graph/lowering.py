@@ -10,6 +10,7 @@ from bolt import dims as D
 from bolt.epilogue import POINTWISE, supports_dtype
 from bolt.graph.anchors import ANCHORS
 from bolt.graph.anchors_spatial import conv_pads
+from bolt.graph.attention import Supports, attentions, lower_attention
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
 from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.draft import CannotLower, is_used
@@ -18,8 +19,9 @@ from bolt.graph.layouts import Layouts
 from bolt.graph.lower import Lowering
 from bolt.graph.movers import MOVERS
 from bolt.graph.partition import Partition
-from bolt.graph.region import grow
+from bolt.graph.region import Region, grow
 from bolt.graph.shapes import Shapes
+from bolt.ops.spec import Spec
 from bolt.program import Halo, Program
 from bolt.report import Rejection
 
@@ -83,6 +85,11 @@ def _is_known(node: ir.Node, shapes: Shapes) -> bool:
     )
 
 
+def no_kernel(spec: Spec) -> Rejection:
+    """What `supports` says where no chain has a kernel."""
+    return Rejection(stage="supports", subject=spec.op, reason="there are no chains")
+
+
 def lower(
     partition: Partition,
     shapes: Shapes,
@@ -90,6 +97,7 @@ def lower(
     opset: int,
     sample: Mapping[str, int],
     conventions: Conventions = CPU,
+    supports: Supports = no_kernel,
 ) -> Program:
     """The program of a partition.
 
@@ -97,6 +105,7 @@ def lower(
         opset: version of the ONNX operators.
         sample: a typical value of every symbol; decides memory orders where strides are symbolic.
         conventions: of the target.
+        supports: whether a kernel computes the spec of a chain of regions, which else run one by one.
 
     Raises:
         CannotLower: a node fits no kernel after all; it names the node and the reason.
@@ -122,12 +131,23 @@ def lower(
         is_pointwise=pointwise,
         takes_epilogue=lambda n: n.op_type in ANCHORS,
     )
+    chains = attentions(regions, outputs, shapes, opset=opset) if conventions.is_device else ()
+    chain_of = {region: chain for chain in chains for region in chain.regions}
     for region in regions:
-        anchor = region.anchor
-        if anchor is None or anchor.op_type in ANCHORS:
-            low.region(region, None if anchor is None else ANCHORS[anchor.op_type](low, anchor))
-        elif anchor.op_type in MOVERS:
-            MOVERS[anchor.op_type](low, anchor)
-        else:
-            raise CannotLower(anchor, f"{anchor.op_type} has no kernel for these types")
+        chain = chain_of.get(region)
+        if chain is None:
+            _lower_region(low, region)
+        elif region is chain.product and not lower_attention(low, chain, supports):
+            for part in chain.regions:
+                _lower_region(low, part)
     return low.finish()
+
+
+def _lower_region(low: Lowering, region: Region) -> None:
+    anchor = region.anchor
+    if anchor is None or anchor.op_type in ANCHORS:
+        low.region(region, None if anchor is None else ANCHORS[anchor.op_type](low, anchor))
+    elif anchor.op_type in MOVERS:
+        MOVERS[anchor.op_type](low, anchor)
+    else:
+        raise CannotLower(anchor, f"{anchor.op_type} has no kernel for these types")

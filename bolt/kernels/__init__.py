@@ -23,6 +23,7 @@ from bolt.kernels.cuda_depthwise import CudaDepthwise
 from bolt.kernels.cuda_fill import CudaFill
 from bolt.kernels.cuda_gather import CudaGather
 from bolt.kernels.cuda_pointwise import CudaPointwise
+from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
@@ -47,6 +48,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
 
 CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassConvSm80(),
+    CutlassAttention(),
     CudaDepthwise(),
     CudaConvDirect(),
     CudaConvTranspose(),

@@ -168,6 +168,3 @@ def _is_aligned(operand: Operand, bytes_: int) -> bool:
         and row is not None
         and row * operand.dtype.size_bytes % bytes_ == 0
     )
-
-
-CUTLASS_ATTENTION = CutlassAttention()

@@ -64,8 +64,9 @@ class Cutlass:
 
     @property
     def include(self) -> tuple[Path, ...]:
-        """Its include folders."""
-        return self.root / "include", self.root / "tools" / "util" / "include"
+        """Its include folders; the attention kernel is one of its examples."""
+        attention = self.root / "examples" / "41_fused_multi_head_attention"
+        return self.root / "include", self.root / "tools" / "util" / "include", attention
 
     @property
     def identity(self) -> str:

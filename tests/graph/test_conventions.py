@@ -161,7 +161,7 @@ def test_masks_and_positions_keep_fp32() -> None:
     far = b.add("Mul", hidden, b.constant(-3.4e38, np.float32))
     wide = b.add("Unsqueeze", far, b.constant([1], np.int64))
     scores = b.add("MatMul", x, b.add("Transpose", x, perm=[0, 2, 1]))
-    y = b.add("Softmax", b.add("Add", scores, wide))
+    y = b.add("Relu", b.add("Softmax", b.add("Add", scores, wide)))  # else it were one attention
     found = checked(b.output(b.add("MatMul", y, x)).model(), n=2, s=5)
     (step,) = steps(found, "pointwise")
     assert dtypes(step)[0] is F32

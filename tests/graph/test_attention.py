@@ -1,0 +1,88 @@
+"""Attention written as two products and a softmax becomes one step on a device, where a kernel takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lowered import check, covered, ops
+from onnx_models import ModelBuilder
+
+from bolt.graph.conventions import CPU, conventions
+from bolt.ops.attention import AttentionSpec
+from bolt.program import Step
+from bolt.target import SM80
+from bolt.types import F16
+
+FP16 = conventions(SM80, "fp16")
+B, H, M, N, D = 2, 3, 8, 16, 8
+
+
+def attention_model(
+    *,
+    scale: str = "Mul",
+    mask: tuple[int, ...] | None = (B, 1, 1, N),
+    axis: int = -1,
+    guard: bool = False,
+    merged: bool = False,
+) -> Any:
+    """A cross-attention between projected (batch, sequence, heads * D) inputs."""
+    b = ModelBuilder()
+    q, k, v = (b.input(name, [B, rows, H * D]) for name, rows in (("q", M), ("k", N), ("v", N)))
+    shape = b.constant(np.array([0, 0, H, D] if not merged else [0, -1, D], np.int64))
+
+    def heads(x: Any, perm: list[int]) -> Any:
+        return b.add("Transpose", b.add("Reshape", x, shape), perm=perm) if not merged else x
+
+    if merged:
+        scores = b.add("MatMul", q, b.add("Transpose", k, perm=[0, 2, 1]))
+    else:
+        scores = b.add("MatMul", heads(q, [0, 2, 1, 3]), heads(k, [0, 2, 3, 1]))
+    if scale != "none":
+        scores = b.add(scale, scores, b.constant(np.float32(0.25 if scale == "Mul" else 4.0)))
+    if mask:
+        scores = b.add("Add", scores, b.input("mask", list(mask)))
+    weights = b.add("Softmax", scores, axis=axis)
+    if guard:
+        weights = b.add("Relu", weights)
+    out = b.add("MatMul", weights, heads(v, [0, 2, 1, 3]))
+    if not merged:
+        out = b.add(
+            "Reshape", b.add("Transpose", out, perm=[0, 2, 1, 3]), b.constant(np.array([0, 0, H * D]))
+        )
+    return b.output(out).model()
+
+
+def steps(found: Any) -> list[AttentionSpec]:
+    steps = [s.spec for p in found.programs for s in p.steps if isinstance(s, Step)]
+    return [s for s in steps if isinstance(s, AttentionSpec)]
+
+
+@pytest.mark.parametrize("scale,factor", [("Mul", 0.25), ("Div", 0.25), ("none", 1.0)])
+@pytest.mark.parametrize("mask", [None, (B, 1, 1, N), (1, H, M, N), (M, N)], ids=str)
+def test_one_step(scale: str, factor: float, mask: tuple[int, ...] | None) -> None:
+    found = check(attention_model(scale=scale, mask=mask), conventions=FP16, tolerance=2e-3)
+    (spec,) = steps(found)
+    assert (spec.scale, spec.has_bias) == (factor, mask is not None)
+    assert spec.out.dims == (B, H, M, D) and {o.dtype for o in spec.operands} == {F16}
+    assert spec.out.strides == (M * H * D, D, H * D, 1), "the heads of a row lie side by side"
+    assert {"gemm", "softmax"}.isdisjoint(ops(found))
+
+
+def test_without_heads() -> None:
+    (spec,) = steps(check(attention_model(merged=True, mask=None), conventions=FP16, tolerance=2e-3))
+    assert spec.out.dims == (1, B, M, H * D)
+
+
+@pytest.mark.parametrize("changes", [{"axis": -2}, {"guard": True}], ids=str)
+def test_other_chains_run_one_by_one(changes: Any) -> None:
+    found = check(attention_model(**changes), conventions=FP16, tolerance=2e-3)
+    assert not steps(found)
+    assert ops(found).count("gemm") == 2
+
+
+def test_where_no_kernel_takes_it_the_parts_run_one_by_one() -> None:
+    found = covered(attention_model(), conventions=CPU)
+    assert not steps(found)
+    assert ops(found).count("gemm") == 2 and ops(found).count("softmax") == 1
