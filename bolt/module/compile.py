@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bolt.kernels.family import Candidate
+from bolt.module.dialect import dialect
 from bolt.module.plan import plan
 from bolt.module.render import render_module
 from bolt.program import Program, Step
@@ -53,10 +54,12 @@ def compile_module(
         CompileError: the generated code does not compile or link.
     """
     candidates = {key: candidate for key, (candidate, _) in chosen.items()}
-    rendered = render_module(program, plan(program, sample), candidates, target, sample)
-    run = compile_object(rendered.source, target, compiler=compiler, cache=cache)
+    memory = plan(program, sample, in_place=dialect(target).in_place)
+    rendered = render_module(program, memory, candidates, target, sample)
+    sources = (rendered.source, *rendered.further)
+    own = [compile_object(source, target, compiler=compiler, cache=cache) for source in sources]
     keys = {s.spec.key for s in program.steps if isinstance(s, Step)}
     objects = {candidates[key].name: chosen[key][1] for key in keys}
-    ordered = [run, *build.distinct(objects[name] for name in sorted(objects))]
+    ordered = [*own, *build.distinct(objects[name] for name in sorted(objects))]
     path = build.link(ordered, compiler=compiler, cache=cache, exports=("bolt_module",))
     return Compiled(path=path, weights=rendered.weights, text=rendered.source.text)

@@ -17,9 +17,6 @@ from bolt import dims as D
 from bolt.dims import Dim
 from bolt.program import Buffer, IntsStep, Program, Step, View
 
-ALIGNMENT = 64
-"""Bytes; a cache line."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -33,21 +30,27 @@ class Plan:
     slots: tuple[tuple[Dim, ...], ...]
     slot_of: Mapping[str, int]
 
-    def bytes(self, sample: Mapping[str, int]) -> int:
+    def bytes(self, sample: Mapping[str, int], alignment: int) -> int:
         """Size of all slots at the sample dims."""
-        return sum(align(max(D.evaluate(s, sample) for s in sizes)) for sizes in self.slots)
+        return sum(align(max(D.evaluate(s, sample) for s in sizes), alignment) for sizes in self.slots)
 
 
-def align(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def align(size: int, alignment: int) -> int:
+    """`size` rounded up."""
+    return -(-size // alignment) * alignment
 
 
 def step_views(step: Step | IntsStep) -> tuple[View, ...]:
     return step.views if isinstance(step, Step) else (step.view,)
 
 
-def plan(program: Program, sample: Mapping[str, int]) -> Plan:
-    """Assign a slot to every temporary of `program`; `sample` decides which sizes fit each other."""
+def plan(program: Program, sample: Mapping[str, int], *, in_place: bool = True) -> Plan:
+    """Assign a slot to every temporary of `program`.
+
+    Args:
+        sample: typical dims; decide which sizes fit each other.
+        in_place: let a result take the place of an epilogue input that nothing reads afterwards.
+    """
     first, last, buffers = _lifetimes(program)
     slots: list[list[Dim]] = []
     sizes: list[int] = []
@@ -55,7 +58,8 @@ def plan(program: Program, sample: Mapping[str, int]) -> Plan:
     slot_of: dict[str, int] = {}
     for index, step in enumerate(program.steps):
         for name in (n for n, at in first.items() if at == index):
-            heir = _in_place(step, name, last, index, buffers) if isinstance(step, Step) else None
+            may = in_place and isinstance(step, Step)
+            heir = _in_place(step, name, last, index, buffers) if may else None
             need = buffers[name].elements
             byte_size = D.mul(need, buffers[name].dtype.size_bytes)
             size = D.evaluate(byte_size, sample)
@@ -127,9 +131,14 @@ def _alone(step: Step, view: View) -> bool:
 
 
 class Weights:
-    """The module's constants, laid out one after the other; equal contents are stored once."""
+    """The module's constants, laid out one after the other; equal contents are stored once.
 
-    def __init__(self) -> None:
+    Args:
+        alignment: bytes at whose multiples each of them starts.
+    """
+
+    def __init__(self, alignment: int) -> None:
+        self.alignment = alignment
         self.chunks: list[bytes] = []
         self.size = 0
         self._offsets: dict[str, int] = {}
@@ -140,7 +149,7 @@ class Weights:
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self._offsets:
             self._offsets[digest] = self.size
-            padding = align(len(data)) - len(data)
+            padding = align(len(data), self.alignment) - len(data)
             self.chunks += [data, b"\0" * padding]
             self.size += len(data) + padding
         return self._offsets[digest]

@@ -14,6 +14,7 @@ from bolt import dims as D
 from bolt.codegen.render import render
 from bolt.dims import Dim
 from bolt.kernels.family import Candidate, Source
+from bolt.module.dialect import dialect
 from bolt.module.plan import Plan, Weights, align
 from bolt.program import Buffer, IntsStep, Program, Step, Value, View
 from bolt.target import Target
@@ -28,10 +29,12 @@ class Rendered:
 
     Attributes:
         source: the C++ of `run`.
+        further: other sources it needs, besides the kernels.
         weights: contents of the module's slice of the weights file.
     """
 
     source: Source
+    further: tuple[Source, ...]
     weights: np.ndarray
 
 
@@ -89,7 +92,8 @@ class _Renderer:
         self.candidates = candidates
         self.target = target
         self.sample = sample
-        self.weights = Weights()
+        self.dialect = dialect(target)
+        self.weights = Weights(self.dialect.alignment)
         self.spell = {s: f"s.{_identifier(s)}" for s in program.symbols()}
         self.scope = Scope(self.spell)
         self.slots = self._slot_offsets(self.scope)
@@ -103,7 +107,13 @@ class _Renderer:
         blob = self.weights.blob()
         context = {
             "title": f"{self.program.name}: {len(self.program.steps)} steps",
-            "kernels": sorted({self.candidates[s.spec.key].name for s in self._kernel_steps()}),
+            "header": self.dialect.header,
+            "areas": self.dialect.areas,
+            "opening": self.dialect.opening,
+            "kernels": [
+                self.dialect.declare(name)
+                for name in sorted({self.candidates[s.spec.key].name for s in self._kernel_steps()})
+            ],
             "values": infos + outs,
             "inputs": infos,
             "outputs": outs,
@@ -112,14 +122,27 @@ class _Renderer:
             "sizes": self._sizes(),
             "output_dims": self._output_dims(),
             "input_dims": ", ".join(f"inputs[{i}].dims" for i in range(len(infos))) or "nullptr",
-            "locals": self.scope.lines + [line for lines in outputs for line in lines],
+            "locals": [*self._checks(), *self.scope.lines, *(line for lines in outputs for line in lines)],
             "steps": steps,
             "target": self.target.name,
             "weights_bytes": blob.nbytes,
             "weights_sha256": hashlib.sha256(blob.tobytes()).hexdigest() if blob.nbytes else "",
         }
         text = render("module.cc.jinja", context)
-        return Rendered(source=Source(name=_identifier(self.program.name), text=text), weights=blob)
+        ints = any(isinstance(s, IntsStep) for s in self.program.steps)
+        return Rendered(
+            source=Source(name=_identifier(self.program.name), text=text),
+            further=self.dialect.sources(ints=ints),
+            weights=blob,
+        )
+
+    def _checks(self) -> list[str]:
+        """Refuse inputs the kernels could not read."""
+        return [
+            line
+            for i, value in enumerate(self.program.inputs)
+            for line in self.dialect.check(f"inputs[{i}].data", f"input {_format(value.name)}")
+        ]
 
     def _kernel_steps(self) -> list[Step]:
         return [s for s in self.program.steps if isinstance(s, Step)]
@@ -149,7 +172,7 @@ class _Renderer:
         scope = Scope(self.spell, "b")
         checks = []
         for i, axis, d in later:
-            name = json.dumps(self.program.inputs[i].name)[1:-1].replace("%", "%%")
+            name = json.dumps(_format(self.program.inputs[i].name))[1:-1]
             expected = scope.cxx(d)
             checks.append(
                 f"if (dims[{i}][{axis}] != {expected}) return bolt_fail(error, error_bytes, "
@@ -189,10 +212,10 @@ class _Renderer:
             out.append(scope.name(at) if isinstance(at, str) and not at.isidentifier() else str(at))
             static = [s for s in sizes if isinstance(s, int)]
             if len(static) == len(sizes) and isinstance(at, int):
-                at = at + align(max(static))
+                at = at + align(max(static), self.dialect.alignment)
                 continue
             size = _maximum([scope.cxx(s) for s in sizes])
-            at = scope.name(f"{at} + bolt_align({size})")
+            at = scope.name(f"{at} + {self.dialect.align}({size})")
         self.slots_end = str(at)
         return out
 
@@ -201,7 +224,7 @@ class _Renderer:
         self._slot_offsets(scope)
         scratch = max(
             (
-                align(c.family.scratch_bytes(c.spec, c.config, self.target))
+                align(c.family.scratch_bytes(c.spec, c.config, self.target), self.dialect.alignment)
                 for c in (self.candidates[s.spec.key] for s in self._kernel_steps())
             ),
             default=0,
@@ -225,6 +248,7 @@ class _Renderer:
             f"y{index}_dims, {len(value.dims)}));",
             f"if (y{index} == nullptr) return bolt_fail(error, error_bytes, "
             f'"output {index} could not be allocated");',
+            *self.dialect.check(f"y{index}", f"output {_format(value.name)}"),
         ]
 
     def _address(self, view: View) -> str:
@@ -248,9 +272,9 @@ class _Renderer:
 
     def _step(self, index: int, step: Step | IntsStep) -> dict[str, Any]:
         if isinstance(step, IntsStep):
-            pointer = f"{step.view.dtype.cxx}*"
-            lines = [f"{pointer} const o = reinterpret_cast<{pointer}>({self._address(step.view)});"]
-            lines += [f"o[{i}] = {self.scope.cxx(v)};" for i, v in enumerate(step.values)]
+            address = self._address(step.view)
+            values = [self.scope.cxx(v) for v in step.values]
+            lines = self.dialect.ints(step.view.dtype, address, values)
             return {"index": index, "comment": "known integers", "name": '"ints"', "lines": lines}
         candidate = self.candidates[step.spec.key]
         packed = self._packed(step, candidate)
@@ -261,9 +285,7 @@ class _Renderer:
         ints = ", ".join(self.scope.cxx(i) for i in step.ints())
         lines = [f"void* const p[] = {{{', '.join(pointers)}}};"]
         lines.append(f"const int64_t d[] = {{{ints}}};" if ints else "const int64_t* const d = nullptr;")
-        lines.append(
-            f"bolt_call(context, {candidate.name}, p, d, scratch, size.scratch, {self._parallel(step)});"
-        )
+        lines.append(self.dialect.call(candidate.name, self._parallel(step)))
         comment = _comment(f"{step.spec.op}: {' + '.join(step.nodes) or 'layout'}")
         return {"index": index, "comment": comment, "name": json.dumps(comment), "lines": lines}
 
@@ -298,6 +320,11 @@ def _maximum(terms: Sequence[str]) -> str:
 def _identifier(name: str) -> str:
     clean = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
     return clean if clean and not clean[0].isdigit() else f"_{clean}"
+
+
+def _format(text: str) -> str:
+    """`text` for use inside a format of printf."""
+    return text.replace("%", "%%")
 
 
 def _comment(text: str) -> str:

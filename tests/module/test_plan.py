@@ -49,11 +49,11 @@ def test_bytes_cover_the_largest_tenant() -> None:
     (program,) = covered(chain(3)).programs
     found = plan(program, {})
     largest = max(int(v.buffer.elements) for s in program.steps for v in s.views if v.buffer.kind == "temp")
-    assert found.bytes({}) >= 4 * largest
+    assert found.bytes({}, 64) >= 4 * largest
 
 
 def test_weights_are_aligned_and_equal_ones_stored_once() -> None:
-    weights = Weights()
+    weights = Weights(64)
     first = weights.add(np.arange(3, dtype=np.float32))
     second = weights.add(np.arange(5, dtype=np.float32))
     assert weights.add(np.arange(3, dtype=np.float32)) == first
