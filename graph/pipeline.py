@@ -9,9 +9,11 @@ from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
 from bolt.graph.fold_pad import PadFolding
 from bolt.graph.fold_scale import ScaleFolding
+from bolt.graph.hoist_scale import ScaleHoisting
 from bolt.graph.identities import IdentityElimination
 from bolt.graph.merge_moves import MoveMerging
 from bolt.graph.reshape_targets import ReshapeTargets
+from bolt.graph.softmax_guard import SoftmaxGuardElimination
 from bolt.graph.spell_activations import ActivationSpelling
 from bolt.graph.spell_norms import NormSpelling
 from bolt.graph.spell_softmax import SoftmaxSpelling
@@ -23,7 +25,9 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     IdentityElimination(),
     ReshapeTargets(),
     BatchNormFolding(),
+    ScaleHoisting(),
     ScaleFolding(),
+    SoftmaxGuardElimination(),
     PadFolding(),
     MoveMerging(),
 )

@@ -13,8 +13,10 @@ from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
 from bolt.graph.fold_pad import PadFolding
 from bolt.graph.fold_scale import ScaleFolding
+from bolt.graph.hoist_scale import ScaleHoisting
 from bolt.graph.load import load
 from bolt.graph.rewrite import nodes_of
+from bolt.graph.softmax_guard import SoftmaxGuardElimination
 
 I64, F = np.int64, np.float32
 
@@ -357,3 +359,54 @@ def test_padding_that_something_else_reads_is_kept_for_it():
     assert PadFolding()(model).modified
     assert [n.op_type for n in model.graph] == ["Pad", "Conv", "Neg"]
     assert_same_results(proto, ir.to_proto(model), N=2)
+
+
+@pytest.mark.parametrize(
+    "scales,ops",
+    [
+        (("Mul", "Mul"), ["MatMul", "Mul"]),
+        (("Mul", "Div"), ["MatMul", "Mul"]),
+        ((None, "Div"), ["MatMul", "Mul"]),
+    ],
+    ids=str,
+)
+def test_scales_move_behind_the_product(scales: tuple[str | None, str], ops: list[str]) -> None:
+    b = ModelBuilder()
+    operands = [b.input("q", ["N", 3, 5, 4]), b.input("k", ["N", 3, 4, 7])]
+    scaled = [b.add(op, x, b.constant([0.4], F)) if op else x for op, x in zip(scales, operands, strict=True)]
+    assert after(b.output(b.add("MatMul", *scaled)).model(), ScaleHoisting(), N=2) == ops
+
+
+def test_scales_that_are_no_numbers_or_read_twice_stay() -> None:
+    b = ModelBuilder()
+    q, k = b.input("q", [3, 5, 4]), b.input("k", [3, 4, 7])
+    shared = b.add("Mul", q, b.constant(0.5, F))
+    wide = b.add("Mul", k, b.constant([[0.5]] * 4, F))
+    zero = b.add("Mul", k, b.constant(0.0, F))
+    b.output(b.add("MatMul", shared, wide))
+    b.output(b.add("MatMul", shared, zero))
+    assert "Mul" in after(b.model(), ScaleHoisting())
+    assert after(b.model(), ScaleHoisting()).count("Mul") == 3
+
+
+def guarded(b: ModelBuilder, scores: str, *, instead: float = 0.0) -> ModelBuilder:
+    weights = b.add("Softmax", scores)
+    return b.output(b.add("Where", b.add("IsNaN", weights), b.constant(instead, F), weights))
+
+
+def masked(b: ModelBuilder, hidden: float) -> str:
+    mask = b.add("Where", b.input("seen", [4, 6], bool), b.constant(0.0, F), b.constant(hidden, F))
+    return b.add("Add", b.input("x", [2, 4, 6]), mask)
+
+
+def test_a_guard_against_rows_that_cannot_be() -> None:
+    b = ModelBuilder()
+    model = guarded(b, masked(b, -3.4e38)).model()
+    assert after(model, SoftmaxGuardElimination()) == ["Where", "Add", "Softmax"]
+
+
+@pytest.mark.parametrize("hidden,instead", [(-np.inf, 0.0), (-1e9, 1.0)])
+def test_other_guards_stay(hidden: float, instead: float) -> None:
+    b = ModelBuilder()
+    model = guarded(b, masked(b, hidden), instead=instead).model()
+    assert "IsNaN" in after(model, SoftmaxGuardElimination())
