@@ -25,6 +25,7 @@ from bolt.kernels.cuda_gather import CudaGather
 from bolt.kernels.cuda_pointwise import CudaPointwise
 from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
+from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
 
@@ -47,6 +48,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
 """In the order they are asked. `bolt.search` looks at all that support a spec."""
 
 CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
+    CutlassGemmSm80(),
     CutlassConvSm80(),
     CutlassAttention(),
     CudaDepthwise(),
