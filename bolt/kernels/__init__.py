@@ -22,7 +22,9 @@ from bolt.kernels.cuda_copy import CudaCopy
 from bolt.kernels.cuda_depthwise import CudaDepthwise
 from bolt.kernels.cuda_fill import CudaFill
 from bolt.kernels.cuda_gather import CudaGather
+from bolt.kernels.cuda_norm import CudaNorm
 from bolt.kernels.cuda_pointwise import CudaPointwise
+from bolt.kernels.cuda_softmax import CudaSoftmax
 from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
@@ -58,6 +60,8 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CudaCopy(),
     CudaFill(),
     CudaGather(),
+    CudaSoftmax(),
+    CudaNorm(),
 )
 
 

@@ -170,5 +170,5 @@ def _tiled(spec: Spec, turn: Turn, types: Moved, name: str) -> dict[str, Any]:
         "x_start": f"(const {types.source}*)p[1] + {starts[1]}",
         "y_step": turn.i.strides[0],
         "x_step": turn.j.strides[1],
-        "ways": cuda_map.index_ways(spec),
+        "choice": cuda_map.choice_of(spec, variants=lambda width: [("", "")]),
     }

@@ -8,7 +8,7 @@ strides, unstated alignments, sizes) the launcher tests, and picks the kernel th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,19 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """What a launcher finds out about its arguments.
+
+    Attributes:
+        name: of the C++ variable.
+        text: its C++ value.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """One kernel a launcher chooses from.
 
@@ -85,6 +98,19 @@ class Way:
 
     test: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a launcher picks a kernel, for `cuda_launcher.jinja`.
+
+    Attributes:
+        tests: what it finds out first.
+        ways: the kernels, best first; the last one takes whatever comes.
+    """
+
+    tests: tuple[Test, ...]
+    ways: tuple[Way, ...]
 
 
 class CudaFamily(PlainFamily):
@@ -207,10 +233,10 @@ def _needs(spec: Spec, view: View, width: int) -> list[str] | None:
     return tests
 
 
-def _spans(operands: Sequence[Operand], names: Sequence[dict[str, list[str]]]) -> list[str] | None:
+def _spans(spec: Spec) -> list[str] | None:
     """C++ conditions for indexing with 32 bits, or None when that is too few."""
     tests = []
-    for operand, name in zip(operands, names, strict=True):
+    for operand, name in zip(spec.operands, argument_names(spec), strict=True):
         if None in operand.dims or None in operand.strides:
             dims, strides = ", ".join(name["dims"]), ", ".join(name["strides"])
             tests.append(f"span_of({{{dims}}}, {{{strides}}}) < BOLT_INDEX_LIMIT")
@@ -224,47 +250,48 @@ def _span(operand: Operand) -> int:
     return 1 + sum(((d or 1) - 1) * abs(s or 0) for d, s in pairs)
 
 
-def index_ways(spec: Spec) -> list[Way]:
-    """The kernels that differ by their index type alone."""
-    fits = _spans(spec.operands, argument_names(spec))
-    if fits is None:
-        return [Way(test="", arguments="int64_t")]
-    if not fits:
-        return [Way(test="", arguments="int32_t")]
-    return [Way(test=_if(fits), arguments="int32_t"), Way(test="", arguments="int64_t")]
+Variants = Callable[[int], Sequence[tuple[str, str]]]
+"""Width of the packs -> (C++ condition or "", template arguments) to choose from; the last has none."""
 
 
-def _if(tests: Sequence[str]) -> str:
-    return "if (" + " &&\n      ".join(tests) + ") " if tests else ""
+def _width_alone(width: int) -> Sequence[tuple[str, str]]:
+    return [("", str(width))]
 
 
-def ways_of(spec: Spec, views: Iterable[View], width: int, more: str = "") -> list[Way]:
-    """The kernels to choose from, best first; the last one takes whatever comes.
+def choice_of(
+    spec: Spec, views: Iterable[View] = (), width: int = 1, variants: Variants = _width_alone
+) -> Choice:
+    """What the launcher tests, and the kernels by index type, packs and whatever else there is to choose.
 
     Args:
         spec: the kernel's spec.
         views: rows that are loaded and stored in packs.
         width: of the packs.
-        more: template arguments after the index type and the width.
+        variants: template arguments after the index type.
     """
-    packs = [test for view in views for test in _needs(spec, view, width) or ()]
-    fits = _spans(spec.operands, argument_names(spec))
-    if fits is None:
-        choices = [("int64_t", width, packs), ("int64_t", 1, [])]
-    else:
-        choices = [("int32_t", width, fits + packs), ("int32_t", 1, fits), ("int64_t", 1, [])]
+    spans = _spans(spec)
+    packs = list(dict.fromkeys(test for view in views for test in _needs(spec, view, width) or ()))
+    fits = ["fits"] if spans else []
+    packed = ["packed"] if packs else []
+    index = "int64_t" if spans is None else "int32_t"
+    kernels = [(index, width, fits + packed), (index, 1, fits), ("int64_t", 1, [])]
     ways: list[Way] = []
-    for index, taken, tests in choices:
-        ways.append(Way(test=_if(tests), arguments=f"{index}, {taken}{more}"))
-        if not tests:
-            break
-    return _without_repeats(ways)
+    for index, taken, tests in kernels:
+        general = index == "int64_t" and spans is not None  # rare: one kernel will do
+        for test, arguments in list(variants(taken))[-1 if general else 0 :]:
+            every = [*tests, *([test] if test else [])]
+            condition = f"if ({' && '.join(every)}) " if every else ""
+            way = Way(test=condition, arguments=", ".join(filter(None, (index, arguments))))
+            if all(way.arguments != earlier.arguments for earlier in ways):
+                ways.append(way)
+            if not every:
+                found = (("fits", spans or []), ("packed", packs))
+                return Choice(tests=tuple(_test(n, t) for n, t in found if t), ways=tuple(ways))
+    raise AssertionError("the last kernel has a condition")
 
 
-def _without_repeats(ways: Sequence[Way]) -> list[Way]:
-    """Only the weaker of two tests for the same kernel (width 1 is tried as itself)."""
-    last = {way.arguments: way for way in ways}
-    return list(last.values())
+def _test(name: str, conditions: Sequence[str]) -> Test:
+    return Test(name=name, text=" &&\n      ".join(conditions))
 
 
 def finish_context(
@@ -316,5 +343,5 @@ def map_context(
         "inner": loops[-1].dim,
         "rows": row_count(loops[:-1]),
         "unravel": unravel(loops[:-1]),
-        "ways": ways_of(spec, views, config.width),
+        "choice": choice_of(spec, views, config.width),
     }
