@@ -1,0 +1,102 @@
+"""Analytic time of Hopper's warp-specialized kernels, in microseconds.
+
+Tiles run in waves over the multiprocessors. A tile costs the larger of what its instructions take and what
+its operands take to arrive, plus its epilogue where nothing hides it; the whole call costs at least the
+traffic with memory. Rates are those of `target.gpu`; the fractions of them are estimates, not measured here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, Tile
+from bolt.target import Gpu
+
+LAUNCH_US = 2.5
+"""Start and end of a kernel: launch, descriptors, first loads."""
+
+_SPEED = {"f16": 1.0, "bf16": 1.0, "tf32": 0.5, "s8": 2.0}
+"""Of the tensor cores, against fp16."""
+
+_TENSOR_FRACTION = 0.75
+_MEMORY_FRACTION = 0.8
+_L2_FRACTION = 1.2
+"""L2 bandwidth of one multiprocessor's share, against what memory delivers."""
+
+_COMMON = ((128, 128), (128, 256), (64, 64), (64, 128))
+"""Tiles to be preferred where others win little: few distinct kernels are few compilations."""
+_UNCOMMON = 1.06
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What a kernel has to do.
+
+    Attributes:
+        m: rows.
+        n: columns.
+        k: depth.
+        batch: how many of them.
+        element: what the tensor cores multiply.
+        bytes: traffic with memory, every operand once.
+        out_bytes: of one stored element, epilogue inputs of full size included.
+        epilogue_cost: vector instructions of the epilogue per element.
+    """
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    element: str
+    bytes: int
+    out_bytes: int
+    epilogue_cost: float
+
+
+def microseconds(problem: Problem, tile: Tile, gpu: Gpu, *, splits: int = 1) -> float:
+    """The time of one call, `splits` thread blocks sharing the depth of each tile."""
+    m, n, k = tile.shape
+    rows, columns = blocks(problem, tile)
+    work = rows * columns * problem.batch * splits
+    steps = ceil(ceil(problem.k / k) / splits)
+    per_tile = steps * _step(problem.element, tile, gpu) + _epilogue(problem, tile, gpu, splits)
+    whole, rest = divmod(work, gpu.multiprocessors)
+    waves = whole + (0.0 if not rest else max(0.55, rest / gpu.multiprocessors))
+    computing = (waves if whole else 1.0) * per_tile
+    moving = problem.bytes / (gpu.bandwidth * _MEMORY_FRACTION) * 1e6
+    common = 1.0 if (m, n) in _COMMON else _UNCOMMON
+    return LAUNCH_US + max(computing, moving) * common
+
+
+def blocks(problem: Problem, tile: Tile) -> tuple[int, int]:
+    """Thread blocks along m and n, whole clusters."""
+    m, n, _ = tile.shape
+    return (
+        ceil(problem.m / (m * tile.cluster[0])) * tile.cluster[0],
+        ceil(problem.n / (n * tile.cluster[1])) * tile.cluster[1],
+    )
+
+
+def _step(element: str, tile: Tile, gpu: Gpu) -> float:
+    """Microseconds of one step along k: instructions, or the arrival of both operands' tiles."""
+    m, n, k = tile.shape
+    flops = gpu.tensor_flops * _SPEED[element] * _TENSOR_FRACTION / gpu.multiprocessors
+    # an instruction reads both operands from shared memory; below 64 columns that is the slower part
+    narrow = max(1.0, (16 + n / 4) / (n / 2))
+    lone = 1.15 if tile.schedule == "pingpong" and m == 64 and n < 128 else 1.0
+    computing = 2 * m * n * k / flops * narrow * lone
+    shared = (m / tile.cluster[1] + n / tile.cluster[0]) * k * ELEMENT_BYTES[element]
+    arriving = shared / (gpu.bandwidth * _L2_FRACTION / gpu.multiprocessors)
+    return max(computing, arriving) * 1e6
+
+
+def _epilogue(problem: Problem, tile: Tile, gpu: Gpu, splits: int) -> float:
+    """Microseconds of a tile's start and epilogue. Pingpong runs them beside the other tile's main loop."""
+    m, n, _ = tile.shape
+    share = gpu.bandwidth * _MEMORY_FRACTION / gpu.multiprocessors
+    storing = m * n * problem.out_bytes / share
+    computing = m * n * problem.epilogue_cost / (gpu.f32_flops / 2 / gpu.multiprocessors)
+    reducing = (2 * m * n * 4) / share if splits > 1 else 0.0
+    hidden = 0.4 if tile.schedule == "pingpong" else 0.7
+    return 0.6 + (max(storing, computing) * hidden + reducing) * 1e6

@@ -1,0 +1,121 @@
+// What all units of CUTLASS 3.x collectives share: from BoltGemm and BoltConv to the kernel's arguments and its launch.
+// A unit describes its kernel by a struct (see templates/cutlass_gemm_sm90.cu.jinja).
+#pragma once
+#include <limits.h>
+
+#include "bolt/cuda/launch.h"
+#include "cute/tensor.hpp"
+#include "cutlass/cutlass.h"
+#include "cutlass/kernel_hardware_info.hpp"
+
+namespace bolt_sm90 {
+
+inline int code(cutlass::Status status) { return -static_cast<int>(status); }
+
+// TMA moves boxes whose start and strides are multiples of 16 bytes (CUDA driver API, cuTensorMapEncodeTiled).
+inline bool tma_can_read(const void* data, int element_bytes, const int64_t* strides, int count) {
+  bool fits = reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  for (int i = 0; i < count; i++) {
+    fits = fits && strides[i] >= 0 && strides[i] * element_bytes % 16 == 0 && strides[i] * element_bytes < (1ll << 40);
+  }
+  return fits;
+}
+
+inline bool is_extent(int64_t n) { return 0 < n && n <= INT_MAX; }
+
+// The multiprocessors of the current device; a CUDA error when there is none.
+inline cudaError_t hardware(cutlass::KernelHardwareInfo* info) {
+  cudaError_t error = cudaGetDevice(&info->device_id);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&info->sm_count, cudaDevAttrMultiProcessorCount, info->device_id);
+  }
+  return error;
+}
+
+// A stride of CUTLASS 3.x (rows, columns, batch), one of the first two being the constant 1; a constant batch stride
+// (0, of an operand all batches share) takes no value.
+template <class Stride>
+Stride stride(int64_t leading, int64_t batch) {
+  Stride out{};
+  if constexpr (cute::is_static_v<cute::tuple_element_t<0, Stride>>) {
+    cute::get<1>(out) = leading;
+  } else {
+    cute::get<0>(out) = leading;
+  }
+  if constexpr (!cute::is_static_v<cute::tuple_element_t<2, Stride>>) cute::get<2>(out) = batch;
+  return out;
+}
+
+template <class Unit>
+struct Gemm {
+  using Adapter = typename Unit::Adapter;
+  using Kernel = typename Adapter::GemmKernel;
+  using Arguments = typename Adapter::Arguments;
+  using ElementA = typename Unit::ElementA;
+  using ElementB = typename Unit::ElementB;
+  using ElementD = typename Unit::ElementD;
+
+  static bool is_aligned(const BoltGemm& g) {
+    const int64_t a[] = {g.lda, g.a_batch}, b[] = {g.ldb, g.b_batch}, d[] = {g.ldd, g.d_batch};
+    const int batched = g.batch > 1 ? 2 : 1;
+    bool aligned = tma_can_read(g.a, sizeof(ElementA), a, Unit::A_SHARED ? 1 : batched) &&
+                   tma_can_read(g.b, sizeof(ElementB), b, Unit::B_SHARED ? 1 : batched) &&
+                   tma_can_read(g.d, sizeof(ElementD), d, batched);
+    if constexpr (Unit::SOURCE >= 0) {
+      const BoltExtra& c = g.extras[Unit::SOURCE];
+      const int64_t steps[] = {c.strides[1], c.strides[0]};
+      aligned = aligned && tma_can_read(c.data, sizeof(typename Unit::ElementC), steps, Unit::C_SHARED ? 1 : batched);
+    }
+    return aligned;
+  }
+
+  static Arguments arguments(const BoltGemm& g, const cutlass::KernelHardwareInfo& info) {
+    const int64_t many = g.batch > 1;  // the step of a single batch may be anything, also what TMA refuses
+    Arguments out{};
+    out.mode = cutlass::gemm::GemmUniversalMode::kGemm;
+    out.problem_shape = {int(g.m), int(g.n), int(g.k), int(g.batch)};
+    out.mainloop.ptr_A = static_cast<const ElementA*>(g.a);
+    out.mainloop.dA = stride<typename Kernel::StrideA>(g.lda, many * g.a_batch);
+    out.mainloop.ptr_B = static_cast<const ElementB*>(g.b);
+    out.mainloop.dB = stride<typename Kernel::StrideB>(g.ldb, many * g.b_batch);
+    out.epilogue.thread = Unit::fusion(g);
+    out.epilogue.ptr_D = static_cast<ElementD*>(g.d);
+    out.epilogue.dD = stride<typename Kernel::StrideD>(g.ldd, many * g.d_batch);
+    if constexpr (Unit::SOURCE >= 0) {
+      const BoltExtra& c = g.extras[Unit::SOURCE];
+      out.epilogue.ptr_C = static_cast<const typename Unit::ElementC*>(c.data);
+      out.epilogue.dC = stride<typename Kernel::StrideC>(c.strides[1], many * c.strides[0]);
+    }
+    out.hw_info = info;
+    out.scheduler.max_swizzle_size = g.swizzle > 0 ? int(g.swizzle) : 1;
+    if constexpr (Unit::SPLITS) out.scheduler.splits = g.split_k > 0 ? int(g.split_k) : 1;
+    return out;
+  }
+
+  static int check(const BoltGemm& g) {
+    if (!is_extent(g.batch) || !is_extent(g.m) || !is_extent(g.n) || !is_extent(g.k)) {
+      return code(cutlass::Status::kErrorInvalidProblem);
+    }
+    if (!is_aligned(g)) return code(cutlass::Status::kErrorMisalignedOperand);
+    return code(Adapter::can_implement(arguments(g, {0, Unit::MULTIPROCESSORS})));
+  }
+
+  // Without a device: for the one the unit was made for.
+  static int64_t workspace(const BoltGemm& g) {
+    cutlass::KernelHardwareInfo info;
+    if (hardware(&info) != cudaSuccess) info.sm_count = Unit::MULTIPROCESSORS;
+    return int64_t(Adapter::get_workspace_size(arguments(g, info)));
+  }
+
+  static int run(const BoltGemm& g, cudaStream_t stream) {
+    if (const int refused = check(g)) return refused;
+    cutlass::KernelHardwareInfo info;
+    if (const cudaError_t error = hardware(&info)) return error;
+    Adapter adapter;
+    cutlass::Status status = adapter.initialize(arguments(g, info), g.workspace, stream);
+    if (status == cutlass::Status::kSuccess) status = adapter.run(stream);
+    return code(status);
+  }
+};
+
+}  // namespace bolt_sm90
