@@ -29,6 +29,7 @@ from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
+from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
 
@@ -52,6 +53,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
 
 CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassGemmSm80(),
+    CutlassGemmSm90(),
     CutlassConvSm80(),
     CutlassConvTransposeSm80(),
     CutlassAttention(),
