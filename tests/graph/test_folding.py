@@ -15,6 +15,7 @@ from bolt.graph.fold_pad import PadFolding
 from bolt.graph.fold_scale import ScaleFolding
 from bolt.graph.hoist_scale import ScaleHoisting
 from bolt.graph.load import load
+from bolt.graph.merge_products import ProductMerging
 from bolt.graph.rewrite import nodes_of
 from bolt.graph.softmax_guard import SoftmaxGuardElimination
 
@@ -410,3 +411,32 @@ def test_other_guards_stay(hidden: float, instead: float) -> None:
     b = ModelBuilder()
     model = guarded(b, masked(b, hidden), instead=instead).model()
     assert "IsNaN" in after(model, SoftmaxGuardElimination())
+
+
+def projections(b: ModelBuilder, *, biases: tuple[bool, ...]) -> onnx.ModelProto:
+    x = b.input("x", ["N", 5, 4])
+    for i, has_bias in enumerate(biases):
+        y = b.add("MatMul", x, b.weights(f"w{i}", (4, 3 + i)))
+        b.output(b.add("Relu", b.add("Add", b.weights(f"b{i}", (3 + i,)), y) if has_bias else y))
+    return b.model()
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_products_with_one_value_become_one(opset: int) -> None:
+    model = projections(ModelBuilder(opset=opset), biases=(True, True, True))
+    assert after(model, ProductMerging(), N=2) == ["MatMul", "Add", "Split", "Relu", "Relu", "Relu"]
+
+
+def test_products_with_and_without_bias_do_not_mix() -> None:
+    model = projections(ModelBuilder(), biases=(True, False, True, False))
+    assert sorted(after(model, ProductMerging(), N=2)) == sorted(
+        ["MatMul", "Add", "Split", "MatMul", "Split", *["Relu"] * 4]
+    )
+
+
+def test_a_product_that_the_caller_reads_is_merged_under_its_name() -> None:
+    b = ModelBuilder()
+    x = b.input("x", [5, 4])
+    b.output(b.add("MatMul", x, b.weights("w0", (4, 3))))
+    b.output(b.add("MatMul", x, b.weights("w1", (4, 2))))
+    assert after(b.model(), ProductMerging()) == ["MatMul", "Split"]
