@@ -18,6 +18,7 @@ from bolt.kernels.cuda_pixels import known
 from bolt.kernels.family import Source, argument_names
 from bolt.kernels.finish import as_operand
 from bolt.kernels.implicit_gemm import Call, ConvConfig, View
+from bolt.kernels.implicit_gemm_cost import conv_us
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -43,8 +44,8 @@ class CutlassConvSm80:
 
     def estimate(self, spec: Spec, config: ConvConfig, target: Target) -> float:
         """Microseconds on the target's typical device."""
-        assert isinstance(spec, ConvSpec) and target.gpu is not None
-        return implicit_gemm.microseconds(spec, config, target.gpu)
+        assert isinstance(spec, ConvSpec)
+        return conv_us(spec, config, target)
 
     def render(self, spec: Spec, config: ConvConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)

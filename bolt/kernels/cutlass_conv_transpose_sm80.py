@@ -20,6 +20,7 @@ from bolt.kernels.cuda_pixels import known
 from bolt.kernels.family import Source, argument_names
 from bolt.kernels.finish import as_operand
 from bolt.kernels.implicit_gemm import Call, ConvConfig, View
+from bolt.kernels.implicit_gemm_cost import conv_us
 from bolt.kernels.rows import product, total
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.spec import Operand, Spec
@@ -109,9 +110,9 @@ class CutlassConvTransposeSm80:
 
     def estimate(self, spec: Spec, config: ConvConfig, target: Target) -> float:
         """Microseconds on the target's typical device."""
-        assert isinstance(spec, ConvTransposeSpec) and target.gpu is not None
+        assert isinstance(spec, ConvTransposeSpec)
         parts = [convolution(spec, phase) for phase in phases_of(spec)]
-        return sum(implicit_gemm.microseconds(part, config, target.gpu) for part in parts)
+        return sum(conv_us(part, config, target) for part in parts)
 
     def render(self, spec: Spec, config: ConvConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvTransposeSpec)

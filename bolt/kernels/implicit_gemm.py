@@ -18,12 +18,12 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.codegen.simd import emit
-from bolt.kernels.cuda_pixels import LAUNCH_US, VECTOR_BYTES, known, widest
+from bolt.kernels.cuda_pixels import VECTOR_BYTES, known, widest
 from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile, tiles, unaligned_tiles
 from bolt.kernels.family import Source
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
-from bolt.target import Gpu, Target
+from bolt.target import Target
 from bolt.types import BF16, F16, F32, convert
 
 MAX_EXTRAS = 8
@@ -40,7 +40,7 @@ ITERATORS = {
 MOST_TAPS = 32
 """Rows or columns of taps the optimized iterator keeps as bits of a mask."""
 
-SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+SPLITS = (2, 3, 4, 6, 8, 12, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,10 @@ class ConvConfig:
     tile: Tile
     iterator: str
     split_k: int = 1
+
+    def __str__(self) -> str:
+        split = f" split {self.split_k}" if self.split_k > 1 else ""
+        return f"{self.tile.name} {self.iterator}{split}"
 
 
 def _ceildiv(a: int, b: int) -> int:
@@ -121,29 +125,29 @@ def _element(spec: ConvSpec) -> str:
     return "tf32" if dtype is F32 and spec.math == "tf32" else dtype.name
 
 
-def _channels(spec: ConvSpec) -> tuple[int, int]:
+def channels_of(spec: ConvSpec) -> tuple[int, int]:
     """Input and output channels of a group."""
     return known(spec.operands[1].dims[3]) // spec.groups, known(spec.out.dims[3]) // spec.groups
 
 
-def _alignment(spec: ConvSpec) -> int:
+def alignment_of(spec: ConvSpec) -> int:
     """Channels of the input (and of the weights) that are read at once."""
     x = spec.operands[1]
-    return widest(x, _channels(spec)[0], VECTOR_BYTES // x.dtype.size_bytes)
+    return widest(x, channels_of(spec)[0], VECTOR_BYTES // x.dtype.size_bytes)
 
 
 def _iterators(spec: ConvSpec) -> tuple[str, ...]:
     long = "optimized" if max(spec.kernel) <= MOST_TAPS else "analytic"
     if _element(spec) == "f32" or 8 * _image_bytes(spec) >= 2**31:
         return (long,)
-    channels, width = _channels(spec)[0], _alignment(spec)
+    channels, width = channels_of(spec)[0], alignment_of(spec)
     if channels == width and channels * ELEMENT_BYTES[_element(spec)] in (8, 16):
         return ("fixed",)
     return ("few", long) if channels < 32 else (long,)
 
 
 def _tiles(spec: ConvSpec, target: Target) -> tuple[Tile, ...]:
-    element, width = _element(spec), _alignment(spec)
+    element, width = _element(spec), alignment_of(spec)
     if element == "f32":
         return tuple(t for t in tiles(target, "conv", element).legal if t.opclass == "Simt")
     rows = tiles(target, "conv", element).legal
@@ -163,80 +167,25 @@ def _splits(spec: ConvSpec, iterator: str, tile: Tile, target: Target) -> Iterat
     if spec.groups > 1 or iterator not in ("optimized", "analytic") or None in extents:
         return
     assert target.gpu is not None
-    blocks = _blocks(spec, tile)
-    for split in SPLITS[1:]:
-        if blocks * split <= 2 * target.gpu.multiprocessors and split * tile.shape[2] <= _channels(spec)[0]:
+    count = blocks(spec, tile)
+    for split in SPLITS:
+        if count * split <= 2 * target.gpu.multiprocessors and split * tile.shape[2] <= channels_of(spec)[0]:
             yield split
 
 
-def _pixels(spec: ConvSpec) -> int:
-    return math.prod(d or 1 for d in spec.out.dims[:3])
-
-
-def _blocks(spec: ConvSpec, tile: Tile) -> int:
-    """Thread blocks without split-K."""
+def blocks(spec: ConvSpec, tile: Tile) -> int:
+    """Thread blocks without split-K; dims known at run time only count as 1."""
     m, n, _ = tile.shape
-    return _ceildiv(_pixels(spec), m) * _ceildiv(_channels(spec)[1], n) * spec.groups
+    pixels = math.prod(d or 1 for d in spec.out.dims[:3])
+    return _ceildiv(pixels, m) * _ceildiv(channels_of(spec)[1], n) * spec.groups
 
 
-def _iterations(spec: ConvSpec, config: ConvConfig) -> int:
+def iterations(spec: ConvSpec, config: ConvConfig) -> int:
     """Steps of the main loop of one block."""
-    (r, s), c, depth = spec.kernel, _channels(spec)[0], config.tile.shape[2]
+    (r, s), c, depth = spec.kernel, channels_of(spec)[0], config.tile.shape[2]
     if config.iterator in ("few", "fixed"):
         return _ceildiv(r * s * c, depth)
     return r * s * _ceildiv(_ceildiv(c, config.split_k), depth)
-
-
-STEP_LATENCY_US = 0.12
-"""Least time of a main loop's step: barrier, shared memory, first instruction's latency."""
-L2_FACTOR = 2.5
-"""Bandwidth of the L2 cache over that of the memory."""
-USUAL = {"128x128_32x4", "128x64_64x3", "64x64_64x5", "256x64_32x4", "128x128_32x2", "64x64_32x2"}
-"""Tiles that are good for most problems: others have to be 3 % better, so that a model needs few units."""
-PARTIAL_WIDTH = {8: 1.0, 4: 1.1, 2: 1.4, 1: 2.5}
-"""Slowdown by the elements (of 16 bits) a read takes."""
-
-
-def _registers(tile: Tile) -> int:
-    """Of a thread, roughly: accumulators, fragments, addresses."""
-    m, n, _ = tile.shape
-    return min(255, m * n // tile.threads + 110)
-
-
-def _resident(tile: Tile, gpu: Gpu) -> int:
-    """Thread blocks of a multiprocessor at a time."""
-    by_registers = gpu.registers // (_registers(tile) * tile.threads)
-    return max(1, min(gpu.smem_sm_bytes // (tile.smem_bytes + 1024), by_registers, 2048 // tile.threads))
-
-
-def _multiply_rate(tile: Tile, gpu: Gpu) -> float:
-    """Operations per microsecond of one multiprocessor with this tile, as far as shared memory feeds it."""
-    peak = gpu.f32_flops if tile.opclass == "Simt" else gpu.tensor_flops * 2 / ELEMENT_BYTES[tile.element]
-    m, n, _ = tile.warp
-    reuse = m * n / (m + n) / 32  # of a fragment, 1 at 64 x 64
-    return float(peak / 1e6 / gpu.multiprocessors * 0.9 * min(1.0, reuse**0.4))
-
-
-def microseconds(spec: ConvSpec, config: ConvConfig, gpu: Gpu) -> float:
-    tile, iterations = config.tile, _iterations(spec, config)
-    m, n, k = tile.shape
-    size = ELEMENT_BYTES[tile.element]
-    blocks = _blocks(spec, tile) * config.split_k
-    resident = _resident(tile, gpu)
-    together = min(resident, _ceildiv(blocks, gpu.multiprocessors))
-    step = together * 2 * m * n * k / _multiply_rate(tile, gpu)
-    if tile.opclass != "Simt":
-        step *= PARTIAL_WIDTH[min(8, _alignment(spec) * size // 2)]
-    step *= 1.15 if config.iterator in ("few", "analytic") else 1.0
-    waves = _ceildiv(blocks, resident * gpu.multiprocessors)
-    compute = waves * (iterations * max(step, STEP_LATENCY_US) + 1.0)
-    l2 = blocks * iterations * (m + n) * k * size / (gpu.bandwidth / 1e6 * L2_FACTOR)
-    memory = spec.bytes() / (gpu.bandwidth / 1e6)
-    cost = max(compute, l2, memory) + LAUNCH_US
-    if config.split_k > 1:
-        partial = 8 * config.split_k * math.prod(d or 1 for d in spec.out.dims)
-        cost += LAUNCH_US + partial / (gpu.bandwidth / 1e6 * L2_FACTOR)
-    return cost if tile.name in USUAL else cost * 1.03
 
 
 def _fragment(spec: ConvSpec) -> int:
@@ -245,7 +194,7 @@ def _fragment(spec: ConvSpec) -> int:
 
 
 def _extra(spec: ConvSpec, index: int) -> dict[str, Any]:
-    operand, channels = spec.extras[index], _channels(spec)[1]
+    operand, channels = spec.extras[index], channels_of(spec)[1]
     step = known(operand.strides[3])
     return {
         "index": index,
@@ -274,13 +223,13 @@ def _unit_context(spec: ConvSpec, config: ConvConfig) -> dict[str, Any]:
         "out": spec.out.dtype.cxx,
         "out_cutlass": spec.out.dtype.cutlass,
         "fragment": fragment,
-        "vector": widest(spec.out, _channels(spec)[1], fragment),
+        "vector": widest(spec.out, channels_of(spec)[1], fragment),
         "extras": extras,
         "body": body,
         "result": result,
         "tile": tile,
         "iterator": ITERATORS[config.iterator],
-        "alignment": 1 if tile.opclass == "Simt" else _alignment(spec),
+        "alignment": 1 if tile.opclass == "Simt" else alignment_of(spec),
         "split": config.split_k > 1,
     }
 
