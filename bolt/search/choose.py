@@ -10,24 +10,27 @@ from pathlib import Path
 from bolt.errors import CompileError, TargetError
 from bolt.kernels.family import Candidate, Family
 from bolt.ops.spec import Spec
-from bolt.options import Options
+from bolt.options import Options, cores
 from bolt.report import Event, Progress, Rejection, silent
-from bolt.search.budget import Clock, Schedule, expected_us
+from bolt.search.budget import FIRST, Clock, Schedule, expected_us
 from bolt.search.candidates import describe, enumerate_candidates
 from bolt.search.measure import COMPILE, Measurement
 from bolt.search.operands import constant_bytes
 from bolt.search.records import Records
 from bolt.search.tune import Bench, Group
-from bolt.target import Target, runs_here
+from bolt.target import Target
+from bolt.toolchain.batch import seconds
+from bolt.toolchain.build import Kernel
+from bolt.toolchain.resources import Resources
 
 LOG = logging.getLogger(__name__)
 
 MARGIN = 0.03
 """A candidate replaces the analytic pick only when it is faster by more than this: less is noise."""
 _FIRST_GUESS_S = 0.3
+_PREPARED_SHARE = 0.5
+"""Of the budget, for compiling the first candidates of all specs together."""
 _MOST_REJECTIONS = 12
-_COLD = ((1 << 20, 0), (24 << 20, 16 << 20))
-_COLDEST = 48 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,9 @@ class Choice:
 
     Attributes:
         candidate: spec, family and config.
-        objects: its objects inside the cache; the bytes that were measured. Candidates may share some.
+        objects: its objects inside the cache. Those of a CPU are the bytes that were measured; CUDA code was
+            measured in other company, and choices may share objects.
+        resources: what its CUDA kernels occupy.
         measurement: its time, None for an analytic pick without one.
         rejected: the other candidates and families, with reasons.
         considered: how many candidates there were.
@@ -61,6 +66,7 @@ class Choice:
 
     candidate: Candidate
     objects: tuple[Path, ...]
+    resources: Resources
     measurement: Measurement | None
     rejected: tuple[Rejection, ...]
     considered: int
@@ -96,11 +102,10 @@ def select(
     heaviest = _heaviest(problems)
     groups = [_group(problem, target, families) for problem in heaviest]
     with Records.below(options.cache_root) as records:
-        bench = Bench(target, options, records, rotate_bytes=_rotate_bytes(problems))
-        with bench:
+        with Bench(target, options, records, constant_bytes=_constant_bytes(problems)) as bench:
             for group in groups:
                 bench.recall(group)
-            if options.budget_s > 0 and runs_here(target):
+            if options.budget_s > 0 and bench.device.start is not None:
                 _tune(groups, heaviest, bench, options, progress)
             return _chosen(groups, bench, progress)
 
@@ -128,10 +133,9 @@ def _group(problem: Problem, target: Target, families: Sequence[Family] | None) 
     return Group(problem.spec, problem.ints, list(found.candidates), list(found.rejections))
 
 
-def _rotate_bytes(problems: Sequence[Problem]) -> int:
-    """How cold the constants of a model are between two runs: in L2, in L3, or in memory."""
-    total = sum(p.weight * constant_bytes(p.spec) for p in problems)
-    return next((rotate for limit, rotate in _COLD if total <= limit), _COLDEST)
+def _constant_bytes(problems: Sequence[Problem]) -> int:
+    """Of all a run of the model reads."""
+    return int(sum(p.weight * constant_bytes(p.spec) for p in problems))
 
 
 def _tune(
@@ -139,6 +143,8 @@ def _tune(
 ) -> None:
     """Measures pieces of work until the budget or the work is at its end."""
     clock, measured = Clock(options.budget_s), 0
+    if bench.target.is_cuda:
+        _prepare(groups, problems, bench, options, progress)
     schedule = Schedule([_expected(p) for p in problems], [len(g.pending) for g in groups])
     while piece := schedule.next():
         each_s = clock.spent_s / measured if measured else _FIRST_GUESS_S
@@ -153,21 +159,39 @@ def _tune(
     progress(Event(stage="tune", done=clock.spent_s, total=clock.spent_s, detail="all candidates measured"))
 
 
+def _prepare(
+    groups: Sequence[Group], problems: Sequence[Problem], bench: Bench, options: Options, progress: Progress
+) -> None:
+    """Compiles the first candidates of the heaviest specs together: headers are most of the work."""
+    by_weight = sorted(zip(groups, problems, strict=True), key=lambda pair: -_expected(pair[1]))
+    allowed_s = _PREPARED_SHARE * options.budget_s * (options.jobs or cores())
+    wanted: list[Candidate] = []
+    for group, _ in by_weight:
+        more = [*wanted, *group.pending[:FIRST]]
+        if seconds(unit for c in more for unit in (c.source(), *c.units())) > allowed_s:
+            break
+        wanted = more
+    bench.prepare(wanted, progress)
+
+
 def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[str, Choice]:
-    """The picks of all groups, compiled together; a pick that does not compile makes room for the next."""
-    picks: dict[str, tuple[Group, Candidate]] = {}
+    """The picks of all groups, compiled together; a pick that does not compile makes room for the next.
+
+    What is compiled with what depends on the picks alone, not on what the search compiled before.
+    """
+    picks: dict[str, tuple[Group, Candidate, Kernel]] = {}
+    builder = bench.builder()
     while open_ := [g for g in groups if g.spec.key not in picks]:
         wanted = [(g, _pick(g)) for g in open_]
-        built = bench.build([candidate for _, candidate in wanted], progress)
+        built = builder.build([candidate for _, candidate in wanted], progress)
         for (group, candidate), result in zip(wanted, built, strict=True):
             if isinstance(result, CompileError):
                 LOG.warning("a kernel that was said to be supported does not compile: %s", result)
                 group.results[candidate] = Measurement(status=COMPILE, reason=str(result))
                 group.last_error = result
             else:
-                group.objects[candidate] = (result.path,)
-                picks[group.spec.key] = group, candidate
-    return {key: _choice(group, candidate) for key, (group, candidate) in picks.items()}
+                picks[group.spec.key] = group, candidate, result
+    return {key: _choice(*pick, bench) for key, pick in picks.items()}
 
 
 def _pick(group: Group) -> Candidate:
@@ -190,22 +214,24 @@ def clearly_faster(new: Measurement, old: Measurement) -> bool:
     return new.median_us < old.median_us * (1 - margin) and new.min_us < old.min_us
 
 
-def _choice(group: Group, candidate: Candidate) -> Choice:
+def _choice(group: Group, candidate: Candidate, built: Kernel, bench: Bench) -> Choice:
     timed = [c for c, m in group.results.items() if m.ok]
     return Choice(
         candidate=candidate,
-        objects=group.objects[candidate],
+        objects=built.objects,
+        resources=built.resources,
         measurement=group.results.get(candidate),
         rejected=(*group.rejections, *_failures(group), *_losers(group, candidate)),
         considered=len(group.candidates),
         measured=len(timed),
-        reason=_reason(group, candidate),
+        reason=_reason(group, candidate, bench),
     )
 
 
-def _reason(group: Group, candidate: Candidate) -> str:
+def _reason(group: Group, candidate: Candidate, bench: Bench) -> str:
     if candidate not in group.results:
-        return "best estimate; nothing was timed"
+        said = "best estimate; nothing was timed"
+        return said if bench.device.start else f"{said}: this machine can't run {bench.target.name}"
     us, analytic = group.results[candidate].median_us, group.results.get(group.candidates[0])
     if candidate is group.candidates[0]:
         return f"best estimate, and nothing timed was clearly faster ({us:.1f} us)"

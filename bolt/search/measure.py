@@ -22,6 +22,7 @@ from bolt.options import child_environment
 from bolt.search.memory import MemoryFile
 from bolt.search.operands import Operands
 
+CPU_WORKER, CUDA_WORKER = "bolt.search.worker", "bolt.search.cuda_worker"
 OK, WRONG, CRASH, TIMEOUT, COMPILE = "ok", "wrong", "crash", "timeout", "compile"
 LIMIT_S = 60.0
 """Seconds one request may take before the child is ended."""
@@ -71,10 +72,16 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    """A child process that runs kernels; it is started when needed and again after it died."""
+    """A child process that runs kernels; it is started when needed and again after it died.
 
-    def __init__(self, native: Path, *, limit_s: float = LIMIT_S) -> None:
-        self.native, self.limit_s = native, limit_s
+    Args:
+        argument: of the child's command line: the native library, or a GPU's ordinal.
+        module: what the child runs.
+        limit_s: seconds one request may take.
+    """
+
+    def __init__(self, argument: Path | int, module: str = CPU_WORKER, *, limit_s: float = LIMIT_S) -> None:
+        self.argument, self.module, self.limit_s = argument, module, limit_s
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()
 
@@ -115,7 +122,7 @@ class Worker:
             self._errors.seek(0)
             self._errors.truncate()
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bolt.search.worker", str(self.native)],
+                [sys.executable, "-P", "-m", self.module, str(self.argument)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
                 env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child

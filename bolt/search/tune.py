@@ -12,19 +12,18 @@ import numpy as np
 
 from bolt.errors import CompileError
 from bolt.kernels.family import Candidate, Source
-from bolt.module.host import library_path
 from bolt.ops.spec import Spec
 from bolt.options import Options
-from bolt.report import Progress, Rejection, silent
+from bolt.report import Progress, Rejection
 from bolt.search import operands
 from bolt.search.candidates import nearest
+from bolt.search.device import device
 from bolt.search.measure import COMPILE, Measurement, Trial, Worker, measure
 from bolt.search.operands import Operands
-from bolt.search.records import Key, Records, device_name
+from bolt.search.records import Key, Records
 from bolt.target import Target
 from bolt.toolchain import build
-from bolt.toolchain.build import Binary
-from bolt.toolchain.compile import compile_object, object_key
+from bolt.toolchain.compile import candidate_key
 from bolt.toolchain.host import for_target
 
 _KEPT_OPERANDS = 3
@@ -83,14 +82,16 @@ class Bench:
         target: what to compile for.
         options: threads, compiler, jobs and cache folder.
         records: where measurements are looked up and kept.
-        rotate_bytes: how much memory copies of the constants take, so that they are as cold as in the model.
+        constant_bytes: of the model's constants, to keep those of a spec as cold as they are in the model.
     """
 
-    def __init__(self, target: Target, options: Options, records: Records, *, rotate_bytes: int) -> None:
-        self.target, self.options, self.records, self.rotate_bytes = target, options, records, rotate_bytes
+    def __init__(self, target: Target, options: Options, records: Records, *, constant_bytes: int) -> None:
+        self.target, self.options, self.records = target, options, records
         self.compiler = for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass)
         self.cache = build.store(options.cache_root)
-        self.device = device_name()
+        self.device = device(target, options)
+        self.rotate_bytes = self.device.rotate_bytes(constant_bytes)
+        self._builder = self.builder()
         self._worker: Worker | None = None
         self._operands: OrderedDict[str, Operands] = OrderedDict()
 
@@ -106,7 +107,7 @@ class Bench:
         for candidate in group.candidates:
             known = None
             if self.records.knows(candidate.key):
-                known = self.records.get(self._key(candidate, candidate.source(), group.ints))
+                known = self.records.get(self._key(candidate, group.ints))
             if known:
                 group.results[candidate] = known
             else:
@@ -120,32 +121,25 @@ class Bench:
         """
         before = group.best
         new, group.pending = group.pending[:count], group.pending[count:]
-        sources = [s for c in new if group.is_new(c, s := c.source())]
-        by_name = {c.name: c for c in new}
-        built = self._build(sources, silent)
-        for source, result in zip(sources, built, strict=True):
-            candidate = by_name[source.name]
+        new = [c for c in new if group.is_new(c, c.source())]
+        for candidate, result in zip(new, self._builder.build(new), strict=True):
             if isinstance(result, CompileError):
                 group.last_error = result
-                self._keep(group, candidate, source, Measurement(status=COMPILE, reason=str(result)))
+                self._keep(group, candidate, Measurement(status=COMPILE, reason=str(result)))
             else:
-                group.objects[candidate] = (result.path,)
-        self._run(group, [by_name[s.name] for s in sources], before)
+                group.objects[candidate] = result.objects
+        self._run(group, new, before)
         if group.best:
             group.pending = nearest(group.best, group.pending)
         return group.best is not before
 
-    def build(self, candidates: Sequence[Candidate], progress: Progress) -> list[Binary | CompileError]:
-        """The objects of candidates, in order."""
-        return self._build([c.source() for c in candidates], progress)
+    def prepare(self, candidates: Sequence[Candidate], progress: Progress) -> None:
+        """Compiles candidates together that will be measured later; one that fails is told then."""
+        self._builder.build(candidates, progress)
 
-    def _build(self, sources: Sequence[Source], progress: Progress) -> list[Binary | CompileError]:
-        return list(
-            build.build(
-                sources, self.target, compiler=self.compiler, cache=self.cache, jobs=self.options.jobs,
-                progress=progress,
-            )
-        )  # fmt: skip
+    def builder(self) -> build.Builder:
+        """A compiler of candidates."""
+        return build.Builder(self.target, compiler=self.compiler, cache=self.cache, jobs=self.options.jobs)
 
     def _run(self, group: Group, new: Sequence[Candidate], incumbent: Candidate | None) -> None:
         """Runs the new candidates that compiled; the incumbent runs along to tell the clock's drift."""
@@ -163,7 +157,7 @@ class Bench:
         for candidate, result in zip(ready, found, strict=True):
             if candidate is not incumbent:
                 adjusted = replace(result, median_us=result.median_us * drift, min_us=result.min_us * drift)
-                self._keep(group, candidate, candidate.source(), adjusted)
+                self._keep(group, candidate, adjusted)
 
     def _measured(self, group: Group, candidates: Sequence[Candidate]) -> list[Measurement]:
         data = self._data(group)
@@ -171,19 +165,22 @@ class Bench:
         objects = build.distinct(group.objects[c] for c in candidates)
         library = build.link(objects, compiler=self.compiler, cache=self.cache)
         return measure(
-            self._running(), library, trials, data, ints=group.ints, threads=self.options.thread_count,
+            self._running(), library, trials, data, ints=group.ints, threads=self.device.threads,
             rotate_bytes=self.rotate_bytes,
         )  # fmt: skip
 
     def _object(self, group: Group, candidate: Candidate) -> None:
-        """Makes sure that a recalled candidate's object is in the cache."""
+        """Makes sure that a recalled candidate's objects are in the cache."""
         if candidate not in group.objects:
-            path = compile_object(candidate.source(), self.target, compiler=self.compiler, cache=self.cache)
-            group.objects[candidate] = (path,)
+            (built,) = self._builder.build([candidate])
+            if isinstance(built, CompileError):
+                raise built
+            group.objects[candidate] = built.objects
 
     def _running(self) -> Worker:
         if self._worker is None:
-            self._worker = Worker(library_path(self.options.cache_root, self.options.compiler))
+            assert self.device.start is not None, "nothing can be measured on a device that is not here"
+            self._worker = self.device.start()
         return self._worker
 
     def _data(self, group: Group) -> Operands:
@@ -196,14 +193,14 @@ class Bench:
             self._operands.popitem(last=False)
         return self._operands[key]
 
-    def _keep(self, group: Group, candidate: Candidate, source: Source, result: Measurement) -> None:
+    def _keep(self, group: Group, candidate: Candidate, result: Measurement) -> None:
         group.results[candidate] = result
-        self.records.put(self._key(candidate, source, group.ints), result)
+        self.records.put(self._key(candidate, group.ints), result)
 
-    def _key(self, candidate: Candidate, source: Source, ints: tuple[int, ...]) -> Key:
+    def _key(self, candidate: Candidate, ints: tuple[int, ...]) -> Key:
         return Key(
-            candidate=candidate.key, object=object_key(source, self.target, self.compiler),
-            device=self.device, threads=self.options.thread_count, dims=ints, rotate_bytes=self.rotate_bytes,
+            candidate=candidate.key, object=candidate_key(candidate, self.compiler), device=self.device.name,
+            threads=self.device.threads, dims=ints, rotate_bytes=self.rotate_bytes,
         )  # fmt: skip
 
 

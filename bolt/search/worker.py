@@ -19,10 +19,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -35,7 +36,7 @@ HOPELESS = 3.0
 BEHIND = 1.25
 """The same, once there are enough rounds to tell."""
 SURE_ROUNDS = 5
-_MAX_COPIES = 256
+MAX_COPIES = 256
 _LINE = 64
 _PR_SET_PDEATHSIG = 1
 
@@ -70,7 +71,7 @@ class Session:
     def _kernel(self, library: ctypes.CDLL, row: dict[str, Any], rotate_bytes: int) -> Kernel:
         packed = {int(index): tuple(place) for index, place in row["packed"].items()}
         total = sum(size for _, size in packed.values())
-        sets = max(1, min(_MAX_COPIES, rotate_bytes // total)) if total else 1
+        sets = max(1, min(MAX_COPIES, rotate_bytes // total)) if total else 1
         pointers = (ctypes.c_void_p * (len(self.arenas) * sets))()
         for copy in range(sets):
             for index, (arena, (_, _, start)) in enumerate(zip(self.arenas, self.operands, strict=True)):
@@ -101,20 +102,10 @@ class Session:
         self.arenas[0][:] = fresh
 
     def time(self, indices: Sequence[int], limit_s: float) -> list[list[float]]:
-        """Microseconds of each call of each kernel: short bursts in turn, until the slow ones are known."""
-        alive = list(range(len(indices)))
-        samples: list[list[float]] = [[] for _ in indices]
-        kernels, deadline = [self.kernels[i] for i in indices], time.monotonic() + limit_s
-        bursts = [self._burst(kernel) for kernel in kernels]
-        for rounds in range(1, ROUNDS + 1):
-            for i in alive:
-                samples[i] += self._call(kernels[i], bursts[i])
-            best = min(_median(samples[i]) for i in alive)
-            limit = best * (BEHIND if rounds >= SURE_ROUNDS else HOPELESS)
-            alive = [i for i in alive if _median(samples[i]) <= limit]
-            if time.monotonic() > deadline or (rounds >= SURE_ROUNDS and len(alive) == 1):
-                break
-        return samples
+        """Microseconds of each call of each kernel."""
+        deadline = time.monotonic() + limit_s
+        bursts = [partial(self._call, k, self._burst(k)) for k in (self.kernels[i] for i in indices)]
+        return race(bursts, deadline)
 
     def _burst(self, kernel: Kernel) -> int:
         """Calls that take about BURST_US, found while warming up."""
@@ -132,6 +123,21 @@ class Session:
         return [float(v) for v in us]
 
 
+def race(bursts: Sequence[Callable[[], list[float]]], deadline: float) -> list[list[float]]:
+    """Samples of each burst: in turn, until the slow ones are known or the deadline has passed."""
+    alive = list(range(len(bursts)))
+    samples: list[list[float]] = [[] for _ in bursts]
+    for rounds in range(1, ROUNDS + 1):
+        for i in alive:
+            samples[i] += bursts[i]()
+        best = min(_median(samples[i]) for i in alive)
+        limit = best * (BEHIND if rounds >= SURE_ROUNDS else HOPELESS)
+        alive = [i for i in alive if _median(samples[i]) <= limit]
+        if time.monotonic() > deadline or (rounds >= SURE_ROUNDS and len(alive) == 1):
+            break
+    return samples
+
+
 def _copy(data: np.ndarray) -> np.ndarray:
     arena = aligned(data.nbytes)
     arena[:] = data
@@ -142,15 +148,25 @@ def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def serve(native: ctypes.CDLL, requests: TextIO, replies: TextIO) -> None:
+class Runner(Protocol):
+    """What a load request makes."""
+
+    def check(self, index: int) -> None:
+        """Runs a kernel once on a fresh output and hands the output's memory back."""
+
+    def time(self, indices: Sequence[int], limit_s: float) -> list[list[float]]:
+        """Microseconds of each call of each kernel."""
+
+
+def serve(load: Callable[[dict[str, Any]], Runner], requests: TextIO, replies: TextIO) -> None:
     """Answers requests until there are no more."""
-    session: Session | None = None
+    session: Runner | None = None
     for line in requests:
         request = json.loads(line)
         reply: dict[str, Any] = {}
         if request["op"] == "load":
             session = None  # its memory goes before the next one's comes
-            session = Session(native, request)
+            session = load(request)
         elif session and request["op"] == "check":
             session.check(request["kernel"])
         elif session and request["op"] == "time":
@@ -165,12 +181,17 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main() -> None:
-    """Takes the reply pipe out of reach of whatever a kernel's library prints."""
+def reply_pipe() -> TextIO:
+    """Stdout, out of reach of whatever a kernel's library prints; this process ends with its parent."""
     _end_with_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(open_library(Path(sys.argv[1])), sys.stdin, replies)
+    return replies
+
+
+def main() -> None:
+    """Serves the parent process."""
+    serve(partial(Session, open_library(Path(sys.argv[1]))), sys.stdin, reply_pipe())
 
 
 if __name__ == "__main__":

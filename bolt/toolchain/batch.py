@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bolt.kernels.family import Source
@@ -32,17 +32,19 @@ class Cost:
         bytes: memory of a compiler run on one source.
         batch_bytes: the same on a full batch.
         batch: most sources of one batch; more would leave processor cores idle.
+        seconds: of one core for one source more in a batch, roughly.
     """
 
     bytes: int
     batch_bytes: int
     batch: int
+    seconds: float
 
 
-HOST = Cost(bytes=_GB // 2, batch_bytes=_GB // 2, batch=1)
-PLAIN = Cost(bytes=_GB // 2, batch_bytes=_GB, batch=12)
-CUTLASS_2 = Cost(bytes=_GB * 11 // 10, batch_bytes=_GB * 3 // 2, batch=6)
-CUTLASS_3 = Cost(bytes=4 * _GB, batch_bytes=8 * _GB, batch=5)
+HOST = Cost(bytes=_GB // 2, batch_bytes=_GB // 2, batch=1, seconds=0.2)
+PLAIN = Cost(bytes=_GB // 2, batch_bytes=_GB, batch=12, seconds=0.5)
+CUTLASS_2 = Cost(bytes=_GB * 11 // 10, batch_bytes=_GB * 3 // 2, batch=6, seconds=2)
+CUTLASS_3 = Cost(bytes=4 * _GB, batch_bytes=8 * _GB, batch=5, seconds=8)
 
 
 def cost(source: Source) -> Cost:
@@ -52,6 +54,11 @@ def cost(source: Source) -> Cost:
     if not uses_cutlass(source.text):
         return PLAIN
     return CUTLASS_3 if _COLLECTIVE.search(source.text) else CUTLASS_2
+
+
+def seconds(sources: Iterable[Source]) -> float:
+    """What compiling takes in batches, each source once, roughly, on one core."""
+    return sum(cost(source).seconds for source in {s.name: s for s in sources}.values())
 
 
 @dataclass(frozen=True, slots=True)

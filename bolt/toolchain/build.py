@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bolt.errors import CompileError
-from bolt.kernels.family import Source
+from bolt.kernels.family import Candidate, Source
 from bolt.options import cores
 from bolt.report import Event, Progress, silent
 from bolt.target import Target
@@ -18,7 +18,7 @@ from bolt.toolchain.cache import Store, file_sha256, make_key
 from bolt.toolchain.compile import compile_object, resources
 from bolt.toolchain.host import LINK_FLAGS, Compiler, link_command
 from bolt.toolchain.memory import UNLIMITED, Gate, available_bytes
-from bolt.toolchain.resources import Resources
+from bolt.toolchain.resources import Resources, together
 from bolt.toolchain.run import run
 
 
@@ -37,6 +37,10 @@ class Binary:
     path: Path
     sha256: str
     resources: Resources
+
+
+Built = dict[str, Binary | CompileError]
+"""By the source's name."""
 
 
 def store(root: Path) -> Store:
@@ -75,7 +79,53 @@ def build(
     yield from (built[source.name] for source in sources)
 
 
-Built = dict[str, Binary | CompileError]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A compiled candidate.
+
+    Attributes:
+        objects: what it is linked from; others may share some.
+        resources: what its CUDA kernels occupy.
+    """
+
+    objects: tuple[Path, ...]
+    resources: Resources
+
+
+class Builder:
+    """Compiles candidates: what several of them need is compiled once, as long as the builder lives.
+
+    CUDA sources are compiled in batches. No source is in two objects of one builder, so all of them can be
+    linked together.
+    """
+
+    def __init__(self, target: Target, *, compiler: Compiler, cache: Store, jobs: int = 0) -> None:
+        self._target, self._compiler, self._cache, self._jobs = target, compiler, cache, jobs
+        self._built: Built = {}
+
+    def build(
+        self, candidates: Sequence[Candidate], progress: Progress = silent
+    ) -> list[Kernel | CompileError]:
+        """The candidates' objects, in order."""
+        needed = [(c.source(), *c.units()) for c in candidates]
+        sources = {s.name: s for some in needed for s in some if s.name not in self._built}
+        made = build(
+            list(sources.values()), self._target, compiler=self._compiler, cache=self._cache,
+            jobs=self._jobs, progress=progress, batched=True,
+        )  # fmt: skip
+        self._built.update(zip(sources, made, strict=True))
+        return [self._kernel(some) for some in needed]
+
+    def _kernel(self, sources: Sequence[Source]) -> Kernel | CompileError:
+        binaries = []
+        for result in (self._built[source.name] for source in sources):
+            if isinstance(result, CompileError):
+                return result
+            binaries.append(result)
+        return Kernel(
+            objects=tuple(distinct((b.path,) for b in binaries)),
+            resources=together(b.resources for b in binaries),
+        )
 
 
 def _report(futures: Sequence[Future[Built]], work: Sequence[Batch], progress: Progress) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bolt.errors import CompileError, ToolchainError
-from bolt.kernels.family import Source
+from bolt.kernels.family import Candidate, Source
 from bolt.target import Target
 from bolt.toolchain import host, nvcc
 from bolt.toolchain.cache import Store, file_sha256, make_key
@@ -82,6 +82,13 @@ _RECIPES = {"cxx": _host_recipe, "cuda": _device_recipe}
 def object_key(source: Source, target: Target, compiler: Compiler, extra: Sequence[str] = ()) -> str:
     """The cache key of a source's object: everything that can change its bytes."""
     return _key(source, _RECIPES[source.language](source, target, compiler, extra))
+
+
+def candidate_key(candidate: Candidate, compiler: Compiler) -> str:
+    """The same of all that a candidate consists of."""
+    sources = (candidate.source(), *candidate.units())
+    keys = [object_key(source, candidate.target, compiler) for source in sources]
+    return keys[0] if len(keys) == 1 else make_key(what="objects", objects=keys)
 
 
 def _key(source: Source, recipe: _Recipe) -> str:
