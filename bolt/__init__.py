@@ -72,7 +72,7 @@ def optimize(
         model: path of an ONNX file, its bytes, or the loaded model.
         target: name of the instruction set ("auto" takes this machine's best), or several of them.
         budget: time for trying kernels: "0" takes the analytic pick, "30s", "5m", "unlimited".
-        precision: arithmetic that may be used ("fp32").
+        precision: arithmetic that may be used: "fp32"; on GPUs also "tf32", "fp16", "bf16".
         output: folder to write the package to; None leaves it in the cache.
         threads: threads to tune for; None takes all cores.
         shapes: sample sizes of what the model leaves open, by input name or by symbol.

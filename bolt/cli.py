@@ -72,26 +72,29 @@ def cli(debug: bool) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write [MODEL.bolt].")
 @click.option("--target", multiple=True, default=("auto",), show_default=True, help="Instruction set.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32; on GPUs also tf32, fp16, bf16.")
 @click.option("--budget", default="5m", show_default=True, help="Time for tuning: 0, 30s, 5m, unlimited.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to tune for [all cores].")
 @click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Sample size of an input or a symbol.")
 @click.option("--cxx", help="C++ compiler to use.")
+@click.option("--nvcc", help="CUDA compiler to use.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Compiler processes at a time.")
 @click.option("--no-ab", is_flag=True, help="Do not time against ONNX Runtime.")
 @click.option("--no-verify", is_flag=True, help="Do not compare results with ONNX Runtime's.")
 @_json
 def optimize(
-    model: Path, output: Path | None, target: tuple[str, ...], budget: str, threads: int | None,
-    shape: tuple[str, ...], cxx: str | None, jobs: int, no_ab: bool, no_verify: bool, as_json: bool,
+    model: Path, output: Path | None, target: tuple[str, ...], precision: str, budget: str,
+    threads: int | None, shape: tuple[str, ...], cxx: str | None, nvcc: str | None, jobs: int, no_ab: bool,
+    no_verify: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Compile MODEL into a package for ONNX Runtime."""
     import bolt
 
     with _progress(as_json) as progress:
         made = bolt.optimize(
-            model, target=target, budget=budget, threads=threads, shapes=parse_shapes(shape),
-            output=output or Path(f"{model.stem}.bolt"), progress=progress, compiler=cxx, jobs=jobs,
-            ab=not no_ab, verify=not no_verify,
+            model, target=target, precision=precision, budget=budget, threads=threads,
+            shapes=parse_shapes(shape), output=output or Path(f"{model.stem}.bolt"), progress=progress,
+            compiler=cxx, nvcc=nvcc, jobs=jobs, ab=not no_ab, verify=not no_verify,
         )  # fmt: skip
     _show(
         as_json,

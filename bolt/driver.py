@@ -16,6 +16,7 @@ from bolt.ep.folder import check_free
 from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
 from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
+from bolt.graph.conventions import shared
 from bolt.graph.cover import Supports, cover
 from bolt.graph.load import load
 from bolt.graph.outline import CanonicalLeft, outline
@@ -59,6 +60,7 @@ def optimize(
     with tempfile.TemporaryDirectory(prefix="bolt-") as folder:
         given = sources.read(source, Path(folder))
         targets = tuple(by_name(name) for name in options.targets)
+        shared(targets, options.precision)  # what the targets can't do is told before any work
         key = sources.artifact_key(given, targets, options, everything=everything)
         home = options.cache_root / "artifacts" / key / f"{given.name}.bolt"
         artifact = _cached(home)
@@ -102,11 +104,12 @@ def _compile(
     model = load(given.path)
     stored = sum(1 for _ in model.graph)
     progress(Event(stage="graph", detail=f"{stored} nodes"))
-    run_passes(model, canonical=canonical)
+    run_passes(model, canonical=canonical, device=targets[0].is_cuda)
     nodes = sum(1 for _ in model.graph)
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
-    covered = cover(model, shapes, sizes, _supported_on(targets), everything=everything)
+    rules = shared(targets, options.precision)
+    covered = cover(model, shapes, sizes, _supported_on(targets), conventions=rules, everything=everything)
 
     @cache  # the check below, the draft and the package are mostly of the same partitions
     def outlined(names: frozenset[str]) -> onnx.ModelProto:
@@ -128,6 +131,7 @@ def _compile(
         nodes=nodes,
         notes={
             "targets": [t.name for t in targets],
+            "precision": options.precision,
             "threads": options.thread_count,
             "device": device_name(),
             "sizes": sizes,
@@ -183,8 +187,9 @@ def _attempt(made: CompiledModel, options: Options, draft: Path) -> tuple[Compil
     written = made.write(draft, None)
     try:
         trial = run_trial(
-            written.path, made.source.path, made.feeds, threads=options.thread_count, timed=options.ab
-        )
+            written.path, made.source.path, made.feeds, threads=options.thread_count, timed=options.ab,
+            precision=options.precision,
+        )  # fmt: skip
     except VerifyError as error:
         return made.left_to_ort(_reason("verify", str(error))), None
     if trial.failures:

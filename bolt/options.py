@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bolt.errors import BoltError
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -30,7 +30,9 @@ class Options:
     Attributes:
         targets: names of target rows, best first; "auto" detects.
         budget_s: seconds of building and timing kernels; 0 takes the analytic pick, `math.inf` tries all.
-        precision: arithmetic that may be used; "fp32" stays within the fp32 tolerance.
+        precision: arithmetic that may be used. "fp32" stays within the fp32 tolerance. On GPUs also "tf32"
+            (products rounded to 11 bits), and "fp16" or "bf16" (weights, and values inside partitions, are
+            kept in 16 bits; sums and all other arithmetic stay fp32).
         threads: threads that kernels are tuned for; 0 means all cores the process may use.
         shapes: sample sizes for what the model leaves open: (input name, its dims) or (symbol, (size,)).
             Tuning uses them; other sizes still run.

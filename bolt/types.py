@@ -65,7 +65,8 @@ DTYPES = (F32, U8, S8, S32, S64, BOOL)
 STORED = (F16, BF16)
 """Types in which a module may keep fp32 values inside."""
 
-_F16_MAX = 65504.0
+F16_MAX = 65504.0
+"""The largest finite number of F16."""
 
 _BY_ONNX = {d.onnx: d for d in DTYPES}
 _BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED)}
@@ -88,5 +89,5 @@ def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
     infinite.
     """
     if dtype is F16:
-        array = np.where(np.isinf(array), array, np.clip(array, -_F16_MAX, _F16_MAX))
+        array = np.where(np.isinf(array), array, np.clip(array, -F16_MAX, F16_MAX))
     return np.asarray(array).astype(np.float32).astype(dtype.np)

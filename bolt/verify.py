@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from math import inf, sqrt
 
 import numpy as np
 
 from bolt.errors import VerifyError
-from bolt.types import DType
+from bolt.types import F16, F16_MAX, STORED, DType
 
-EPSILON = {"f32": 2.0**-24}
+EPSILON = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 """Unit roundoff of the types that round; results of all other types must be equal."""
 
-ROUNDINGS = {"f32": 16.0}
-"""Roundoffs an element may be off that do not grow with k: the epilogue's polynomials and one final store."""
+ROUNDINGS = {"f32": 16.0, "f16": 2.0, "bf16": 2.0}
+"""Roundoffs an element may be off that do not grow with k: the epilogue's polynomials (they are fp32) and one
+final store."""
 
-GROWTH = {"f32": 8.0}
-"""Roundoffs per sqrt(k): errors of a sum of k products add like a random walk; the factor covers its tail
-and the larger constants of Winograd's transforms."""
+GROWTH = 8.0
+"""fp32 roundoffs per sqrt(k), for all sums are fp32: their errors add like a random walk; the factor covers
+its tail and the larger constants of Winograd's transforms."""
 
-MODEL_TOLERANCE = 1e-3
-"""Whole model against ONNX Runtime without optimizations, relative to the output's range. ONNX Runtime's own
-optimizations move fp32 outputs by up to 1.2e-4 (deep sigmoids), so 1e-5 would reject correct results."""
+PRODUCTS = {"f32": 0.0, "tf32": 2.0**-8}
+"""What products may be off by `GemmSpec.math`. tf32 rounds or cuts both factors to 11 bits; relative to the
+range of a sum that error does not grow with k."""
 
-RTOL = 1e-3
-"""Whole model: an element also passes when it is this close relative to its own value."""
+MODEL_TOLERANCE = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1}
+"""Whole model against ONNX Runtime without optimizations, relative to the output's range, by precision. ONNX
+Runtime's own optimizations move fp32 outputs by up to 1.2e-4 (deep sigmoids), so 1e-5 would reject correct
+results; trained models stored in F16 are off by up to 6e-3, in BF16 by up to 4e-2. An element also passes
+when it is this close relative to its own value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,30 +66,45 @@ class Comparison:
         return self
 
 
-def tolerance(dtype: DType, k: int) -> float:
-    """Allowed error relative to the reference's range, for results that accumulate `k` products."""
+def tolerance(dtype: DType, k: int, math: str = "f32") -> float:
+    """Allowed error relative to the reference's range.
+
+    Args:
+        dtype: type of the result.
+        k: products that are summed into one element.
+        math: how products are computed, a key of `PRODUCTS`.
+    """
     if dtype.name not in EPSILON:
         return 0.0
-    return EPSILON[dtype.name] * (ROUNDINGS[dtype.name] + GROWTH[dtype.name] * math.sqrt(max(1, k)))
+    sums = EPSILON["f32"] * GROWTH * sqrt(max(1, k))
+    return EPSILON[dtype.name] * ROUNDINGS[dtype.name] + sums + PRODUCTS[math]
 
 
-def compare(actual: np.ndarray, reference: np.ndarray, *, dtype: DType, k: int = 1) -> Comparison:
+def compare(
+    actual: np.ndarray, reference: np.ndarray, *, dtype: DType, k: int = 1, math: str = "f32"
+) -> Comparison:
     """One kernel's result against the float64 reference.
 
     Args:
         actual: what the kernel stored.
-        reference: float64, or the integers expected.
+        reference: float64, or the integers expected; of the values the kernel read, as they were stored.
         dtype: type of the result.
         k: products that are summed into one element.
+        math: how products are computed, a key of `PRODUCTS`.
     """
-    return _compare(np.asarray(actual), np.asarray(reference), tolerance(dtype, k), 0.0)
+    actual, reference = np.asarray(actual), np.asarray(reference)
+    if dtype is F16:
+        reference = np.where(np.isinf(reference), reference, np.clip(reference, -F16_MAX, F16_MAX))
+    if dtype in STORED:
+        actual = actual.astype(np.float64)  # bfloat16 is no floating type to NumPy
+    return _compare(actual, reference, tolerance(dtype, k, math), 0.0)
 
 
-def compare_model(actual: np.ndarray, reference: np.ndarray) -> Comparison:
-    """One model output against the reference run: floats within 1e-3 of the range, all else equal."""
+def compare_model(actual: np.ndarray, reference: np.ndarray, *, precision: str = "fp32") -> Comparison:
+    """One model output against the reference run: floats within `MODEL_TOLERANCE`, all else equal."""
     floating = np.issubdtype(np.asarray(reference).dtype, np.floating)
-    limits = (MODEL_TOLERANCE, RTOL) if floating else (0.0, 0.0)
-    return _compare(np.asarray(actual), np.asarray(reference), *limits)
+    limit = MODEL_TOLERANCE[precision] if floating else 0.0
+    return _compare(np.asarray(actual), np.asarray(reference), limit, limit)
 
 
 def _compare(actual: np.ndarray, reference: np.ndarray, limit: float, rtol: float) -> Comparison:
@@ -136,4 +155,4 @@ def _special_mismatch(a: np.ndarray, r: np.ndarray) -> np.ndarray | None:
 
 
 def _failed(limit: float, reason: str) -> Comparison:
-    return Comparison(ok=False, max_abs=math.inf, max_rel_to_range=math.inf, tolerance=limit, reason=reason)
+    return Comparison(ok=False, max_abs=inf, max_rel_to_range=inf, tolerance=limit, reason=reason)

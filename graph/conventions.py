@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bolt.dims import Dim
+from bolt.options import PRECISIONS, OptionError
 from bolt.target import Target
 from bolt.types import BF16, F16, F32, DType
 
@@ -16,6 +17,9 @@ _FEWEST_CHANNELS = 4
 """Convolutions of tensor cores read channels by fours at least."""
 
 _STORED = {"fp16": F16, "bf16": BF16}
+
+_SINCE = {"bf16": 80, "tf32": 80}
+"""Compute capability from which on tensor cores have a precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +64,35 @@ CPU = Conventions()
 
 
 def conventions(target: Target, precision: str) -> Conventions:
-    """The conventions of `target` for one of `bolt.options.PRECISIONS`."""
-    if not target.is_cuda:
+    """The conventions of `target` for one of `bolt.options.PRECISIONS`.
+
+    Raises:
+        OptionError: the target does not have that precision.
+    """
+    if target.gpu is None:
+        if precision != "fp32":
+            raise OptionError(
+                f"{target.name} computes in fp32; precision {precision} is for GPUs (sm80, ...)"
+            )
         return CPU
+    if target.gpu.sm < _SINCE.get(precision, 0):
+        known = ", ".join(p for p in PRECISIONS if target.gpu.sm >= _SINCE.get(p, 0))
+        raise OptionError(f"{target.name} has no {precision} arithmetic; choose one of {known}")
     math = "tf32" if precision == "tf32" else "f32"
     return Conventions(stored=_STORED.get(precision, F32), math=math, is_device=True)
+
+
+def shared(targets: Sequence[Target], precision: str) -> Conventions:
+    """The conventions of several targets, for which one program is made.
+
+    Raises:
+        OptionError: some are CPUs and some GPUs, or one does not have that precision.
+    """
+    found = [conventions(target, precision) for target in targets]
+    if any(other != found[0] for other in found):
+        names = ", ".join(target.name for target in targets)
+        raise OptionError(f"a package is for CPUs or for GPUs, {names} are both; make two packages")
+    return found[0]
 
 
 def _cached_stride(channels: int, dtype: DType) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bolt.errors import VerifyError
-from bolt.types import BOOL, F32, S8
+from bolt.types import BF16, BOOL, F16, F32, S8, convert
 from bolt.verify import compare, compare_model, tolerance
 
 
@@ -24,6 +24,35 @@ def test_fp32_sums_pass_and_lower_precision_does_not():
 def test_the_tolerance_grows_with_the_sum():
     assert 0 < tolerance(F32, 1) < tolerance(F32, 1000) < 1e-4
     assert tolerance(S8, 1000) == 0
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16], ids=repr)
+def test_a_stored_result_is_within_its_rounding(dtype):
+    reference = noise()
+    rounded = convert(reference, dtype)
+    assert compare(rounded, reference, dtype=dtype)
+    scale = np.abs(reference).max() * tolerance(dtype, 1)
+    assert not compare(convert(reference + 2 * scale, dtype), reference, dtype=dtype)
+    assert compare(convert(noise(), BF16), noise(), dtype=F16).ok is False
+
+
+def test_sums_are_fp32_whatever_the_stored_type():
+    growth = tolerance(F32, 10_000) - tolerance(F32, 1)
+    assert tolerance(F16, 10_000) - tolerance(F16, 1) == pytest.approx(growth)
+
+
+def test_what_f16_can_t_hold_is_clamped():
+    reference = np.array([1e6, -1e6, np.inf, 1.0])
+    assert compare(convert(reference, F16), reference, dtype=F16)
+    assert not compare(np.array([np.inf, -np.inf, np.inf, 1.0], np.float16), reference, dtype=F16)
+
+
+def test_products_of_tf32_may_be_cut():
+    a, b = (noise(seed=s).astype(np.float32) for s in (1, 2))
+    cut = [(x.view(np.uint32) & 0xFFFFE000).view(np.float32) for x in (a, b)]
+    result, exact = cut[0].astype(np.float64) @ cut[1], a.astype(np.float64) @ b
+    assert compare(result.astype(np.float32), exact, dtype=F32, k=64, math="tf32")
+    assert not compare(result.astype(np.float32), exact, dtype=F32, k=64)
 
 
 def test_one_wrong_element_is_found_and_named():
@@ -75,3 +104,5 @@ def test_a_model_gets_a_thousandth_of_the_range():
     assert compare_model(reference + 0.9e-3 * span, reference)
     assert not compare_model(reference + 2.5e-3 * span, reference)
     assert not compare_model(np.array([1], np.int64), np.array([2], np.int64))
+    assert compare_model(reference + 1.5e-2 * span, reference, precision="fp16")
+    assert not compare_model(reference + 5e-2 * span, reference, precision="fp16")

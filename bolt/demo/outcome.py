@@ -116,7 +116,7 @@ def _answer_rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 def _agreement(outcome: Outcome) -> str:
     bolt, ort = outcome.errors["bolt"], outcome.errors["ort"]
-    limits = f"ONNX Runtime's own {ort:.1e}, allowed {MODEL_TOLERANCE:.0e}"
+    limits = f"ONNX Runtime's own {ort:.1e}, allowed {MODEL_TOLERANCE['fp32']:.0e}"
     error = f"max error {bolt:.1e} of the output's range ({limits})"
     verdict = "equal" if outcome.agree else "NOT EQUAL"
     return "; ".join([verdict, error, *outcome.failures[:3]])

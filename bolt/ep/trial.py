@@ -52,11 +52,15 @@ def run_trial(
     *,
     threads: int,
     timed: bool,
+    precision: str = "fp32",
     timeout_s: float = 600.0,
 ) -> Trial:
     """Compare `artifact` with `model` on stock ONNX Runtime (optimizations off for the reference).
 
     Every variant this machine can run is compared, the first of them is timed.
+
+    Args:
+        precision: of the artifact; decides how far its outputs may be off.
 
     Raises:
         VerifyError: the child crashed or did not finish.
@@ -72,6 +76,7 @@ def run_trial(
             "names": list(feeds),
             "threads": threads,
             "timed": timed,
+            "precision": precision,
         }
         command = [sys.executable, "-P", "-m", "bolt.ep.trial", json.dumps(request)]
         try:
@@ -108,10 +113,11 @@ def _serve(request: Mapping[str, Any]) -> dict[str, Any]:
     artifact = Artifact.load(request["artifact"])
     first, *others = [name for name in artifact.targets if runs_here(by_name(name))]
     ours = artifact.session(threads=request["threads"], ep_options={"target": first})
-    errors, failures = _compared(_outputs(ours, feeds), expected, first)
+    precision = request["precision"]
+    errors, failures = _compared(_outputs(ours, feeds), expected, first, precision)
     for name in others:  # a machine that can't run the first gets one of them
         other = artifact.session(threads=request["threads"], ep_options={"target": name})
-        failures += _compared(_outputs(other, feeds), expected, name)[1]
+        failures += _compared(_outputs(other, feeds), expected, name, precision)[1]
     found = {"errors": errors, "failures": failures, "ort_ms": {}, "bolt_ms": {}, "speedup": None}
     if request["timed"] and not failures:
         found |= _timed(_stock(ort, request, levels.ORT_ENABLE_ALL), ours, feeds)
@@ -132,10 +138,10 @@ def _outputs(session: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def _compared(
-    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], target: str
+    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], target: str, precision: str
 ) -> tuple[dict[str, float], list[str]]:
     """The error of each output, and a sentence about each that is wrong."""
-    verdicts = {name: compare_model(got[name], array) for name, array in want.items()}
+    verdicts = {name: compare_model(got[name], array, precision=precision) for name, array in want.items()}
     wrong = [f"output {name!r} on {target}: {v.reason}" for name, v in verdicts.items() if not v.ok]
     return {name: v.max_rel_to_range for name, v in verdicts.items()}, wrong
 

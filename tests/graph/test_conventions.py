@@ -10,11 +10,12 @@ import pytest
 from lowered import CONVS, check, conv_model, covered, ops
 from onnx_models import ModelBuilder
 
-from bolt.graph.conventions import CPU, conventions
+from bolt.graph.conventions import CPU, conventions, shared
 from bolt.graph.cover import Cover
 from bolt.ops.conv import ConvSpec
+from bolt.options import OptionError
 from bolt.program import Step
-from bolt.target import SM80, X86_AVX2
+from bolt.target import SM75, SM80, X86_AVX2
 from bolt.types import BF16, F16, F32, DType
 
 FP16, BFLOAT16, TF32, FP32 = (conventions(SM80, p) for p in ("fp16", "bf16", "tf32", "fp32"))
@@ -206,3 +207,13 @@ def test_models(rules: Any) -> None:
 def test_nothing_of_the_cpu_s_memory_order_is_left() -> None:
     found = covered(onnx_models.convnet(), conventions=FP32)
     assert all(h == (0, 0) for p in found.programs for s in p.steps for v in s.views for h in v.halo)
+
+
+def test_what_targets_can_t_do_is_an_error_of_the_options() -> None:
+    with pytest.raises(OptionError, match="x86-avx2 computes in fp32; precision fp16 is for GPUs"):
+        conventions(X86_AVX2, "fp16")
+    with pytest.raises(OptionError, match="sm75 has no bf16 arithmetic; choose one of fp32, fp16"):
+        conventions(SM75, "bf16")
+    with pytest.raises(OptionError, match="x86-avx2, sm80 are both; make two packages"):
+        shared([X86_AVX2, SM80], "fp32")
+    assert shared([SM80, SM75], "fp16") == FP16
