@@ -42,6 +42,10 @@ class Attention:
     def regions(self) -> tuple[Region, Region, Region]:
         return self.scores, self.softmax, self.product
 
+    @property
+    def last(self) -> Region:
+        return self.product
+
 
 def attentions(
     regions: Sequence[Region], outputs: frozenset[ir.Value], shapes: Shapes, *, opset: int

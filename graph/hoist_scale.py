@@ -15,7 +15,8 @@ class ScaleHoisting(ir.passes.InPlacePass):
 
         (a * s) @ (b * t)  =  (a @ b) * (s * t)
 
-    So do attentions that scale queries and keys by the root of the factor. Float32 only.
+    So do attentions that scale queries and keys by the root of the factor. A product with a constant matrix
+    stays: what multiplies its operand is part of an activation as a rule. Float32 only.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -30,7 +31,7 @@ def _hoist(node: ir.Node, shapes: Shapes) -> bool:
     if shapes.onnx_dtype(node.outputs[0]) != ir.DataType.FLOAT or node.graph is None:
         return False
     found = [_scaled(value) for value in node.inputs]
-    if not any(found):
+    if not any(found) or any(constant(value) is not None for value in node.inputs):
         return False
     factor = np.prod([scale for _, scale in filter(None, found)])
     inputs = [pair[0] if pair else value for pair, value in zip(found, node.inputs, strict=True)]
@@ -49,7 +50,7 @@ def _scaled(value: ir.Value | None) -> tuple[ir.Value, float] | None:
     for index in (0, 1) if node.op_type == "Mul" else (0,):
         x, number = operand(node, index), constant(operand(node, 1 - index))
         # A number with more dims than x would give the operand more: only scalars are sure not to.
-        if x is None or number is None or number.size != 1 or number.ndim > 1 or constant(x) is not None:
+        if x is None or number is None or number.size != 1 or number.ndim > 1:
             continue
         factor = float(number.reshape(()))
         if np.isfinite(factor) and factor != 0.0:

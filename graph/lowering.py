@@ -10,11 +10,12 @@ from bolt import dims as D
 from bolt.epilogue import POINTWISE, supports_dtype
 from bolt.graph.anchors import ANCHORS
 from bolt.graph.anchors_spatial import conv_pads
-from bolt.graph.attention import Supports, attentions, lower_attention
+from bolt.graph.attention import Attention, Supports, attentions, lower_attention
 from bolt.graph.attributes import BOLT_DOMAIN, constant, operand
 from bolt.graph.conventions import CPU, Conventions
 from bolt.graph.draft import CannotLower, is_used
 from bolt.graph.full_precision import full_precision
+from bolt.graph.gated import Gated, gated_products, lower_gated
 from bolt.graph.layouts import Layouts
 from bolt.graph.lower import Lowering
 from bolt.graph.movers import MOVERS
@@ -131,16 +132,25 @@ def lower(
         is_pointwise=pointwise,
         takes_epilogue=lambda n: n.op_type in ANCHORS,
     )
-    chains = attentions(regions, outputs, shapes, opset=opset) if conventions.is_device else ()
+    chains: list[Attention | Gated] = []
+    if conventions.is_device:
+        chains += attentions(regions, outputs, shapes, opset=opset)
+        chains += gated_products(regions, outputs, shapes)
     chain_of = {region: chain for chain in chains for region in chain.regions}
     for region in regions:
         chain = chain_of.get(region)
         if chain is None:
             _lower_region(low, region)
-        elif region is chain.product and not lower_attention(low, chain, supports):
+        elif region is chain.last and not _lower_chain(low, chain, supports):
             for part in chain.regions:
                 _lower_region(low, part)
     return low.finish()
+
+
+def _lower_chain(low: Lowering, chain: Attention | Gated, supports: Supports) -> bool:
+    if isinstance(chain, Attention):
+        return lower_attention(low, chain, supports)
+    return lower_gated(low, chain, supports)
 
 
 def _lower_region(low: Lowering, region: Region) -> None:
