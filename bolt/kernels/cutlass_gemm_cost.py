@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bolt.kernels.cutlass_gemm_problem import (
     GemmConfig,
     Problem,
@@ -11,16 +13,31 @@ from bolt.kernels.cutlass_gemm_problem import (
     tile_for,
     vectors_of,
 )
-from bolt.kernels.cutlass_tiles import Tile
+from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile
 from bolt.ops.gemm import GemmSpec
 from bolt.target import Target
 
 LAUNCH_US = 3.0
 LATENCY_US = 0.7  # from a load's issue to its data, out of memory
 SMEM_BYTES_US = 180e3  # shared memory of one multiprocessor, bytes per microsecond: 128 a cycle
-L2_RATIO = 2.5  # bandwidth of the L2 cache, in units of the memory's
+L2_BYTES_US = 60e3  # what one multiprocessor takes from the L2 cache, bytes per microsecond: 40 a cycle
+L2_RATIO = 2.5  # bandwidth of the L2 cache as a whole, in units of the memory's
+STEP_US = 0.015  # barrier and addresses of one step of the main loop
 SPLIT_US = 1.5  # one thread block waits for another's sums
+HIDDEN = 0.03  # of what waits for memory anyway: still better short
 MEMSET_US = 2.0  # clears stream-K's flags
+
+
+USUAL = frozenset(
+    ("256x128_32x3", "128x128_32x4", "128x64_64x3", "64x64_64x5")  # f16, bf16
+    + ("256x128_32x2", "128x128_32x2", "64x128_64x2", "64x64_64x2")  # compute capability 7.5, or unaligned
+    + ("256x128_16x3", "128x128_16x4", "128x64_32x3", "64x64_32x5")  # tf32
+    + ("128x128_8x5", "64x64_8x5", "128x128_8x2", "64x64_8x2")  # f32
+)
+"""Tiles that are good for most problems."""
+
+UNUSUAL = 1.03
+"""Other tiles have to be better by this, so that a model needs few units."""
 
 
 def occupancy(tile: Tile, target: Target) -> int:
@@ -37,21 +54,28 @@ def occupancy(tile: Tile, target: Target) -> int:
     return max(1, min(most))
 
 
-def _step_us(tile: Tile, blocks: int, running: int, vectors: Vectors, target: Target) -> float:
-    """One step of the main loop, of `blocks` thread blocks on each of the `running` multiprocessors."""
+def step_us(tile: Tile, *, together: int, width: int, target: Target, walk: float = 1.0) -> float:
+    """One step of the main loop.
+
+    Args:
+        tile: what a thread block loads and multiplies.
+        together: thread blocks on each multiprocessor.
+        width: bytes of one copy into shared memory.
+        target: where it runs.
+        walk: what the iterators' address arithmetic adds, as a factor.
+    """
     gpu = target.gpu
     assert gpu is not None
     (m, n, k), (wm, wn, wk) = tile.shape, tile.warp
-    size = 4 if tile.element in ("tf32", "f32") else 1 if tile.element in ("s8", "u8") else 2
+    size = ELEMENT_BYTES[tile.element]
     loaded = (m + n) * k * size
     read = tile.warps * (wm + wn) * wk * size
-    math = 2.0 * m * n * k / (math_rate(tile, target) / gpu.multiprocessors * 1e-6)
-    narrowest = min(vectors.a, vectors.b) * size
-    copies = loaded / narrowest / 128 * 4e-3  # a copy instruction of a warp is issued every 4 cycles or so
-    traffic = loaded * running / (gpu.bandwidth * L2_RATIO * 1e-6)
+    computing = 2.0 * m * n * k / (math_rate(tile, target) / gpu.multiprocessors * 1e-6)
+    copies = loaded / width / 128 * 4e-3  # a warp's copy instruction is issued every 4 cycles or so
+    arriving = loaded / L2_BYTES_US
     shared = (read + loaded) / SMEM_BYTES_US
-    waiting = LATENCY_US / max(1, tile.stages - 1)
-    return max(blocks * max(math / 0.9, shared, traffic, copies), waiting)
+    busy = together * max(computing / 0.9, shared, arriving, copies) * walk + STEP_US
+    return max(busy, LATENCY_US / max(1, tile.stages - 1))
 
 
 def math_rate(tile: Tile, target: Target) -> float:
@@ -69,42 +93,90 @@ MMA_SHARE = {90: 0.62, 100: 0.3}
 """Share of the tensor cores' rate that mma.sync reaches."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A GEMM cut into tiles.
+
+    Attributes:
+        size: of the product.
+        tile: what a thread block computes.
+        tiles: of one run.
+        steps: of the main loop.
+        width: bytes of one copy into shared memory.
+        finish_us: the epilogue of one thread block.
+        target: where it runs.
+    """
+
+    size: Size
+    tile: Tile
+    tiles: int
+    steps: int
+    width: int
+    finish_us: float
+    target: Target
+
+    @classmethod
+    def of(cls, spec: GemmSpec, config: GemmConfig, target: Target) -> Work:
+        size = size_of(spec)
+        vectors = vectors_of(Problem(spec), config.tile)[0]
+        tile = tile_for(config.tile, vectors)
+        m, n, k = tile.shape
+        return cls(
+            size=size,
+            tile=tile,
+            tiles=-(-size.m // m) * -(-size.n // n) * size.batch,
+            steps=-(-size.k // k),
+            width=min(vectors.a, vectors.b) * ELEMENT_BYTES[tile.element],
+            finish_us=_finish_us(spec, tile, vectors, target),
+            target=target,
+        )
+
+    def step_us(self, together: int) -> float:
+        return step_us(self.tile, together=together, width=self.width, target=self.target)
+
+    @property
+    def multiprocessors(self) -> int:
+        assert self.target.gpu is not None
+        return self.target.gpu.multiprocessors
+
+
 def gemm_us(spec: GemmSpec, config: GemmConfig, target: Target) -> float:
     """Microseconds of a GEMM: waves of thread blocks, each a prologue, the steps and an epilogue."""
-    gpu = target.gpu
-    assert gpu is not None
-    size, problem = size_of(spec), Problem(spec)
-    vectors = vectors_of(problem, config.tile)[0]
-    tile = tile_for(config.tile, vectors)
-    m, n, depth = tile.shape
-    tiles_ = -(-size.m // m) * -(-size.n // n) * size.batch
-    steps = -(-size.k // depth)
-    split = config.split_k if config.schedule == "stream" else 1
-    blocks = tiles_ * split
-    resident = occupancy(tile, target)
-    waves, rest = divmod(blocks, gpu.multiprocessors * resident)
-    finish = _finish_us(spec, tile, vectors, target)
-    if config.schedule == "stream" and split == 1:
-        work = blocks / gpu.multiprocessors * steps
-        step = _step_us(tile, 1, gpu.multiprocessors, vectors, target)
-        total = work * step + LATENCY_US + finish * (1 + blocks // gpu.multiprocessors) + 2 * SPLIT_US
+    work = Work.of(spec, config, target)
+    if config.schedule == "data":
+        total = _waves_us(work, 1)
+    elif config.split_k > 1:
+        total = _waves_us(work, config.split_k) + _exchange_us(work, config.split_k)
     else:
-        own = -(-steps // split)
-        total = waves * (
-            own * _step_us(tile, resident, gpu.multiprocessors, vectors, target) + resident * finish
-        )
-        if rest:
-            at_once = -(-rest // gpu.multiprocessors)
-            running = min(rest, gpu.multiprocessors)
-            total += own * _step_us(tile, at_once, running, vectors, target) + at_once * finish
-        total += LATENCY_US * (waves + bool(rest))
-    if config.schedule == "stream":
-        exchanged = (
-            2.0 * 4 * m * n * (tiles_ * (split - 1) if split > 1 else min(blocks, gpu.multiprocessors))
-        )
-        total += MEMSET_US + exchanged / (gpu.bandwidth * L2_RATIO * 1e-6) + SPLIT_US * (split - 1)
-    once = LAUNCH_US + max(total, _memory_us(spec, size, target))
-    return size.launches * once + _swizzle_us(config, size)
+        total = _balanced_us(work) + _exchange_us(work, 1)
+    once = LAUNCH_US + max(total, _memory_us(spec, work.size, target)) + HIDDEN * total
+    usual = 1.0 if work.tile.name in USUAL else UNUSUAL
+    return work.size.launches * once * usual + _swizzle_us(config, work.size)
+
+
+def _waves_us(work: Work, split: int) -> float:
+    """As many thread blocks at a time as fit, each of one tile or share of a tile."""
+    steps, resident = -(-work.steps // split), occupancy(work.tile, work.target)
+    waves, rest = divmod(work.tiles * split, work.multiprocessors * resident)
+    total = waves * (steps * work.step_us(resident) + resident * work.finish_us + LATENCY_US)
+    if rest:
+        together = -(-rest // work.multiprocessors)
+        total += steps * work.step_us(together) + together * work.finish_us + LATENCY_US
+    return total
+
+
+def _balanced_us(work: Work) -> float:
+    """All steps of all tiles, evenly on all multiprocessors."""
+    share = work.tiles / work.multiprocessors
+    return share * work.steps * work.step_us(1) + LATENCY_US + work.finish_us * (1 + int(share)) + SPLIT_US
+
+
+def _exchange_us(work: Work, split: int) -> float:
+    """Partial sums are written and read again, one thread block after the other."""
+    m, n, _ = work.tile.shape
+    partial = work.tiles * (split - 1) if split > 1 else min(work.tiles, work.multiprocessors)
+    moved = 2.0 * 4 * m * n * partial
+    return MEMSET_US + moved / (work.multiprocessors * L2_BYTES_US) + SPLIT_US * max(1, split - 1)
 
 
 def _finish_us(spec: GemmSpec, tile: Tile, vectors: Vectors, target: Target) -> float:

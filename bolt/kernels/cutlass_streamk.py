@@ -24,7 +24,7 @@ def _cache_lines(count: int) -> int:
 
 
 def _streamk_blocks(size: Size, config: GemmConfig, target: Target) -> int:
-    """Thread blocks that share tiles."""
+    """Thread blocks that share tiles; CUTLASS makes room for one where there is none."""
     gpu = target.gpu
     assert gpu is not None
     m, n, k = config.tile.shape
@@ -34,7 +34,7 @@ def _streamk_blocks(size: Size, config: GemmConfig, target: Target) -> int:
     else:
         shared, blocks = _balanced(tiles_, steps, gpu.multiprocessors)
     if blocks == 0:
-        return 0
+        return 1
     blocks = min(blocks, shared * steps)
     regions = shared if blocks > shared and blocks % shared == 0 else 1
     return blocks // regions * regions
