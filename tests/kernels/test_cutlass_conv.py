@@ -1,0 +1,278 @@
+"""`cutlass_conv_sm80` and `cutlass_conv_transpose_sm80`: what they accept, how, and that it compiles."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kernels.conv_specs import Conv
+from kernels.cuda_compile import needs_nvcc
+from kernels.device_convs import on_device, run_time, transposed
+from kernels.harness import random_values
+
+from bolt.kernels import implicit_gemm
+from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
+from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80, convolution, phases_of
+from bolt.kernels.family import Candidate, DeviceFamily, Source
+from bolt.ops.conv import ConvTransposeSpec
+from bolt.target import CUDA_TARGETS, SM75, SM80, SM86, Target
+from bolt.toolchain import nvcc
+from bolt.types import BF16, F16, F32, U8
+
+CONV, TRANSPOSED = CutlassConvSm80(), CutlassConvTransposeSm80()
+PLAIN = Conv(n=2, h=14, w=14, c=64, k=64, kernel=(3, 3), pad=(1, 1))
+
+
+def first(spec, target: Target = SM80, family: DeviceFamily = CONV) -> Candidate:
+    """The analytic pick."""
+    assert family.supports(spec, target) is None
+    return Candidate(spec=spec, family=family, config=family.configs(spec, target)[0], target=target)
+
+
+def unit(candidate: Candidate) -> Source:
+    (source,) = candidate.units()
+    return source
+
+
+@pytest.mark.parametrize("target", CUDA_TARGETS, ids=lambda t: t.name)
+def test_every_target_has_fp16_and_fp32(target: Target) -> None:
+    for dtype in (F16, F32):
+        for channels in (64, 36, 34, 35, 8, 4, 3):
+            spec = on_device(replace(PLAIN, c=channels), dtype)
+            estimates = [CONV.estimate(spec, c, target) for c in CONV.configs(spec, target)]
+            assert CONV.supports(spec, target) is None
+            assert estimates == sorted(estimates) and estimates[0] > 3.0
+
+
+@pytest.mark.parametrize(
+    "spec, reason",
+    [
+        (PLAIN.spec(), "padding"),
+        (replace(on_device(PLAIN), constants=()), "not constant"),
+        (on_device(replace(PLAIN, groups=64)), "depthwise"),
+        (on_device(PLAIN, U8), "the input is u8"),
+        (on_device(PLAIN, out=U8), "the output is u8"),
+        (on_device(replace(PLAIN, n=1, h=20000, w=20000)), "2 GiB"),
+        (transposed((1, 4, 4, 8), 8, (3, 3)), "not conv_transpose"),
+    ],
+)
+def test_refused(spec, reason: str) -> None:
+    rejection = CONV.supports(spec, SM80)
+    assert rejection is not None and reason in rejection.reason
+
+
+def test_turing_has_no_bf16_and_no_tf32() -> None:
+    for spec in (on_device(PLAIN, BF16), on_device(PLAIN, F32, math="tf32")):
+        assert CONV.supports(spec, SM80) is None
+        rejection = CONV.supports(spec, SM75)
+        assert rejection is not None and "sm75 does not multiply" in rejection.reason
+
+
+@pytest.mark.parametrize(
+    "channels, iterators", [(64, {"optimized"}), (8, {"fixed"}), (4, {"fixed"}), (16, {"few", "optimized"})]
+)
+def test_iterator_by_channels(channels: int, iterators: set[str]) -> None:
+    configs = CONV.configs(on_device(replace(PLAIN, c=channels)), SM80)
+    assert {c.iterator for c in configs} == iterators
+
+
+def test_long_kernels_are_analytic() -> None:
+    spec = on_device(Conv(h=1, w=128, c=64, k=64, kernel=(1, 33), pad=(0, 16)))
+    assert {c.iterator for c in CONV.configs(spec, SM80)} == {"analytic"}
+
+
+def test_width_of_reads_and_writes_follows_strides_and_alignment() -> None:
+    def widths(conv: Conv, alignment: int = 16) -> tuple[str, str]:
+        text = unit(first(on_device(conv, alignment=alignment))).text
+        return text.split("kStrided, ")[1][0], text.split("kVector = ")[1][0]
+
+    assert widths(PLAIN) == ("8", "8")
+    assert widths(PLAIN, 4) == ("2", "2")
+    assert widths(PLAIN, 0) == ("1", "1")
+    assert widths(replace(PLAIN, c_wide=68, k_wide=66)) == ("4", "2")
+    assert widths(replace(PLAIN, c=36, k=21)) == ("4", "1")
+    assert widths(replace(PLAIN, groups=16)) == ("4", "4")
+
+
+def test_units_do_not_depend_on_sizes() -> None:
+    config = first(on_device(PLAIN)).config
+    alike = [
+        replace(PLAIN, n=7, h=31, w=5),
+        replace(PLAIN, c=128, k=256, stride=(2, 1), pad=(0, 2), dilation=(2, 2)),
+        replace(PLAIN, kernel=(1, 1), pad=(0, 0)),
+        replace(PLAIN, c=128, k=128, groups=2),
+    ]
+    names = {implicit_gemm.unit_of(on_device(c), config).name for c in (PLAIN, *alike)}
+    names.add(implicit_gemm.unit_of(run_time(on_device(PLAIN))[0], config).name)
+    assert len(names) == 1
+    assert implicit_gemm.unit_of(on_device(replace(PLAIN, epilogue="none")), config).name not in names
+
+
+def test_split_k_only_of_static_sizes_and_with_scratch() -> None:
+    spec = on_device(Conv(h=7, w=7, c=512, k=512, kernel=(3, 3), pad=(1, 1)))
+    splits = {c.split_k for c in CONV.configs(spec, SM80)}
+    assert {1, 2, 4, 8} <= splits
+    for config in CONV.configs(spec, SM80):
+        want = 4 * 49 * 512 * config.split_k if config.split_k > 1 else 0
+        assert CONV.scratch_bytes(spec, config, SM80) == want
+    assert {c.split_k for c in CONV.configs(run_time(spec)[0], SM80)} == {1}
+
+
+def test_weights_are_packed_krsc() -> None:
+    spec = on_device(replace(PLAIN, c=6, k=4, groups=2))
+    weights = np.arange(4 * 3 * 9, dtype=np.float32).reshape(4, 3, 3, 3)
+    packed = CONV.pack(spec, CONV.configs(spec, SM80)[0], SM80, {2: weights})[2]
+    assert packed.dtype == np.float16
+    assert np.array_equal(packed.reshape(4, 3, 3, 3), weights.transpose(0, 2, 3, 1))
+
+
+PHASES = {
+    "2x2": transposed((1, 3, 4, 4), 6, (2, 2)),
+    "4x4": transposed((2, 3, 4, 4), 6, (4, 4), pad=(1, 1)),
+    "3x3": transposed((1, 4, 3, 4), 6, (3, 3), pad=(1, 1), more=(1, 1)),
+    "stride3": transposed((1, 4, 3, 4), 6, (5, 3), stride=(3, 1), pad=(2, 1)),
+    "dilated": transposed((1, 4, 5, 4), 6, (3, 3), stride=(1, 2), dilation=(2, 3), pad=(1, 2)),
+    "groups": transposed((1, 3, 3, 4), 6, (3, 3), groups=2),
+}
+
+
+@pytest.mark.parametrize("case", PHASES)
+def test_phases_are_convolutions(case: str) -> None:
+    spec = PHASES[case]
+    rng = np.random.default_rng(0)
+    x, weights = (random_values(o, rng, exact=True).astype(np.float64) for o in spec.operands[1:3])
+    packed = TRANSPOSED.pack(spec, TRANSPOSED.configs(spec, SM80)[0], SM80, {2: weights})[2]
+    got, place = np.full(spec.out.dims, np.nan), 0
+    for phase in phases_of(spec):
+        part = convolution(spec, phase)
+        k, c, r, s = part.operands[2].dims
+        krsc = packed[place : place + k * c * r * s].reshape(k, r, s, c).astype(np.float64)
+        place += krsc.size
+        _, p, q, _ = part.out.dims
+        # the zeros after the image, and the inputs a negative pad skips
+        ends = [
+            max(0, (o - 1) + d * (t - 1) + 1 - pad - h)
+            for o, d, t, pad, h in zip((p, q), part.dilation, (r, s), part.pad, x.shape[1:3], strict=True)
+        ]
+        skip = [max(0, -pad) for pad in part.pad]
+        cut = replace(part, pad=tuple(max(0, pad) for pad in part.pad), pad_end=tuple(ends))
+        result = cut.reference([x[:, skip[0] :, skip[1] :], krsc.transpose(0, 3, 1, 2)])[0]
+        (y0, x0), (dy, dx) = phase.first, spec.stride
+        got[:, y0::dy, x0::dx] = result
+    assert place == packed.size
+    assert np.array_equal(got, spec.reference([x, weights])[0])
+
+
+def test_outputs_without_taps_are_refused() -> None:
+    rejection = TRANSPOSED.supports(transposed((1, 3, 3, 8), 8, (2, 2), stride=(3, 3)), SM80)
+    assert rejection is not None and "no tap" in rejection.reason
+
+
+def build(candidate: Candidate, folder: Path) -> ctypes.CDLL:
+    """The candidate's launcher and unit as a library; fails on spills."""
+    compiler = nvcc.find()
+    objects = []
+    for source in (candidate.source(), *candidate.units()):
+        suffix = ".cu" if source.language == "cuda" else ".cc"
+        path = folder / f"{source.name}{suffix}"
+        path.write_text(source.text)
+        objects.append(path.with_suffix(".o"))
+        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-c", str(path)]
+        command += [f"-I{nvcc.INCLUDE}", "-o", str(objects[-1])]
+        if source.language == "cuda":
+            command = nvcc.compile_command(compiler, "g++", candidate.target, path, objects[-1])
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        if source.language == "cuda":
+            log = done.stdout + done.stderr
+            assert " 0 bytes spill stores" in log
+            assert "(C75" not in log
+            spilled = [x for x in log.splitlines() if "spill" in x and " 0 bytes spill stores" not in x]
+            assert not spilled, spilled
+    library = folder / "kernel.so"
+    link = ["g++", "-shared", *map(str, objects), f"-L{compiler.libraries}", "-lcudart_static", "-ldl"]
+    subprocess.run([*link, "-lrt", "-lpthread", "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+@needs_nvcc
+def test_compiles_and_checks_problems(tmp_path: Path) -> None:
+    """Host side without a device: sizes of the workspace, and problems that can't run say so."""
+    spec = on_device(Conv(h=7, w=7, c=512, k=512, kernel=(3, 3), pad=(1, 1)))
+    config = next(c for c in CONV.configs(spec, SM80) if c.split_k > 1)
+    candidate = Candidate(spec=spec, family=CONV, config=config, target=SM80)
+    library = build(candidate, tmp_path)
+    name = unit(candidate).name
+    workspace, check = library[f"{name}_workspace"], library[f"{name}_check"]
+    workspace.restype = ctypes.c_int64
+    arguments = conv_arguments(spec, config.split_k)
+    assert workspace(arguments) == CONV.scratch_bytes(spec, config, SM80)
+    assert check(arguments) == 0
+    arguments[FIELDS.index("x")] = 2
+    assert check(arguments) == -1  # cutlass::Status::kErrorMisalignedOperand
+    arguments[FIELDS.index("x")], arguments[FIELDS.index("c")] = 0, 509
+    assert check(arguments) == -4  # kErrorInvalidProblem
+
+
+FIELDS = (
+    *("n", "h", "w", "c", "k", "p", "q", "r", "s", "groups", "pad0", "pad1", "stride0", "stride1"),
+    *("dilation0", "dilation1", "x", "x0", "x1", "x2", "weights", "y", "y0", "y1", "y2"),
+    *(f"extra{i}" for i in range(32)),
+    *("workspace", "split_k"),
+)
+"""BoltConv as 64-bit words."""
+
+
+def conv_arguments(spec, split_k: int) -> ctypes.Array:
+    """A BoltConv of a static spec with null pointers."""
+    (n, p, q, k), (_, h, w, c) = spec.out.dims, spec.operands[1].dims
+    values = dict.fromkeys(FIELDS, 0)
+    values |= {"n": n, "h": h, "w": w, "c": c, "k": k, "p": p, "q": q, "groups": spec.groups}
+    values |= {"r": spec.kernel[0], "s": spec.kernel[1], "split_k": split_k}
+    for what in ("pad", "stride", "dilation"):
+        values |= {f"{what}{i}": v for i, v in enumerate(getattr(spec, what))}
+    values |= {f"x{i}": v for i, v in enumerate(spec.operands[1].strides[:3])}
+    values |= {f"y{i}": v for i, v in enumerate(spec.out.strides[:3])}
+    return (ctypes.c_int64 * len(FIELDS))(*values.values())
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    "spec, target",
+    [
+        pytest.param(on_device(replace(PLAIN, c=8)), SM75, id="sm75"),
+        pytest.param(transposed((1, 8, 8, 64), 64, (4, 4), pad=(1, 1)), SM86, id="transposed"),
+    ],
+)
+def test_compiles_without_spills(spec, target: Target, tmp_path: Path) -> None:
+    family = TRANSPOSED if isinstance(spec, ConvTransposeSpec) else CONV
+    build(first(spec, target, family), tmp_path)
+
+
+def _grid() -> list:
+    """Every tile with every iterator it works with, of every type."""
+    found = {}
+    specs = [
+        on_device(replace(PLAIN, c=c, k=k), F16) for c, k in ((64, 64), (34, 21), (35, 64), (8, 64), (16, 64))
+    ]
+    specs += [on_device(PLAIN, BF16), on_device(PLAIN, F32), on_device(PLAIN, F32, math="tf32")]
+    specs += [on_device(replace(PLAIN, c=c), F32, math="tf32") for c in (3, 4)]
+    specs += [on_device(PLAIN, out=F32), on_device(Conv(h=1, w=99, c=64, k=64, kernel=(1, 33)))]
+    for target in (SM80, SM75):
+        for spec in specs:
+            if CONV.supports(spec, target) is None:
+                for config in CONV.configs(spec, target):
+                    source = implicit_gemm.unit_of(spec, config)
+                    found.setdefault((target.name, source.name), (spec, config, target))
+    return [pytest.param(*v, id=f"{v[2].name}-{v[1]}-{i}") for i, v in enumerate(found.values())]
+
+
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize("spec, config, target", _grid())
+def test_every_tile_compiles_without_spills(spec, config, target: Target, tmp_path: Path) -> None:
+    build(Candidate(spec=spec, family=CONV, config=config, target=target), tmp_path)
