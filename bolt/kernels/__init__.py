@@ -24,6 +24,9 @@ from bolt.kernels.cuda_fill import CudaFill
 from bolt.kernels.cuda_gather import CudaGather
 from bolt.kernels.cuda_norm import CudaNorm
 from bolt.kernels.cuda_pointwise import CudaPointwise
+from bolt.kernels.cuda_pool import CudaPool
+from bolt.kernels.cuda_reduce import CudaReduce
+from bolt.kernels.cuda_resize import CudaResize
 from bolt.kernels.cuda_softmax import CudaSoftmax
 from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
@@ -66,6 +69,9 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CudaGather(),
     CudaSoftmax(),
     CudaNorm(),
+    CudaReduce(),
+    CudaPool(),
+    CudaResize(),
 )
 
 

@@ -254,12 +254,13 @@ Variants = Callable[[int], Sequence[tuple[str, str]]]
 """Width of the packs -> (C++ condition or "", template arguments) to choose from; the last has none."""
 
 
-def _width_alone(width: int) -> Sequence[tuple[str, str]]:
+def width_alone(width: int) -> Sequence[tuple[str, str]]:
+    """The packs are all there is to choose."""
     return [("", str(width))]
 
 
 def choice_of(
-    spec: Spec, views: Iterable[View] = (), width: int = 1, variants: Variants = _width_alone
+    spec: Spec, views: Iterable[View] = (), width: int = 1, variants: Variants = width_alone
 ) -> Choice:
     """What the launcher tests, and the kernels by index type, packs and whatever else there is to choose.
 

@@ -16,6 +16,11 @@ struct MaxOp {
   BOLT_DEVICE vf start() { return -INFINITY; }
   BOLT_DEVICE vf join(vf a, vf b) { return vmax_nan(a, b); }
 };
+// Either operand's NaN may get lost.
+struct FastMaxOp {
+  BOLT_DEVICE vf start() { return -INFINITY; }
+  BOLT_DEVICE vf join(vf a, vf b) { return fmaxf(a, b); }
+};
 struct MinOp {
   BOLT_DEVICE vf start() { return INFINITY; }
   BOLT_DEVICE vf join(vf a, vf b) { return vmin_nan(a, b); }
@@ -84,9 +89,9 @@ struct Row {
     }
   }
 
-  // value(x) joined over the row's elements; x may be changed.
+  // value(x) joined over this thread's elements; x may be changed.
   template <class Op, class F>
-  __device__ __forceinline__ vf reduce(vf* shared, F value) {
+  __device__ __forceinline__ vf join(F value) {
     vf total = Op::start();
     each([&](Index, int n, vf* x) {
 #pragma unroll
@@ -95,7 +100,13 @@ struct Row {
         if (e < n) total = Op::join(total, one);
       }
     });
-    return Team<T>::template join<Op>(total, shared);
+    return total;
+  }
+
+  // The same over the whole row.
+  template <class Op, class F>
+  __device__ __forceinline__ vf reduce(vf* shared, F value) {
+    return Team<T>::template join<Op>(join<Op>(value), shared);
   }
 
   // value(x) of every pack's elements, handed to store(i, n, values).
