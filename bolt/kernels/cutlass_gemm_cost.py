@@ -19,7 +19,7 @@ from bolt.target import Target
 
 LAUNCH_US = 3.0
 LATENCY_US = 0.7  # from a load's issue to its data, out of memory
-SMEM_BYTES_US = 180e3  # shared memory of one multiprocessor, bytes per microsecond: 128 a cycle
+SMEM_BYTES_US = 150e3  # shared memory of one multiprocessor, bytes per microsecond: 128 a cycle at best
 L2_BYTES_US = 60e3  # what one multiprocessor takes from the L2 cache, bytes per microsecond: 40 a cycle
 L2_RATIO = 2.5  # bandwidth of the L2 cache as a whole, in units of the memory's
 STEP_US = 0.015  # barrier and addresses of one step of the main loop
@@ -29,10 +29,17 @@ MEMSET_US = 2.0  # clears stream-K's flags
 
 
 USUAL = frozenset(
-    ("256x128_32x3", "128x128_32x4", "128x64_64x3", "64x64_64x5")  # f16, bf16
-    + ("256x128_32x2", "128x128_32x2", "64x128_64x2", "64x64_64x2")  # compute capability 7.5, or unaligned
-    + ("256x128_16x3", "128x128_16x4", "128x64_32x3", "64x64_32x5")  # tf32
-    + ("128x128_8x5", "64x64_8x5", "128x128_8x2", "64x64_8x2")  # f32
+    {
+        *("256x128_32x3", "128x128_32x4", "128x64_64x3", "64x64_64x5"),  # f16, bf16
+        *(
+            "256x128_32x2",
+            "128x128_32x2",
+            "64x128_64x2",
+            "64x64_64x2",
+        ),  # compute capability 7.5, or unaligned
+        *("256x128_16x3", "128x128_16x4", "128x64_32x3", "64x64_32x5"),  # tf32
+        *("128x128_8x5", "64x64_8x5", "128x128_8x2", "64x64_8x2"),  # f32
+    }
 )
 """Tiles that are good for most problems."""
 
