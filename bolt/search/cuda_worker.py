@@ -32,7 +32,11 @@ _GARBAGE = 0xFF
 
 
 class Gpu:
-    """A device, its primary context and one stream; owns what it allocates."""
+    """A device, its primary context and one stream; owns what it allocates.
+
+    Everything goes through the stream: the driver's plain copies and fills may still be under way when they
+    return, and a non-blocking stream does not wait for them.
+    """
 
     def __init__(self, ordinal: int) -> None:
         from cuda.bindings import driver
@@ -72,17 +76,19 @@ class Gpu:
     def upload(self, address: int, data: np.ndarray) -> None:
         """Copies bytes to the device."""
         if data.nbytes:
-            self._do("cuMemcpyHtoD", address, data.ctypes.data, data.nbytes)
+            self._do("cuMemcpyHtoDAsync", address, data.ctypes.data, data.nbytes, self._stream)
+            self.synchronize()
 
     def download(self, address: int, data: np.ndarray) -> None:
         """Copies bytes from the device."""
         if data.nbytes:
-            self._do("cuMemcpyDtoH", data.ctypes.data, address, data.nbytes)
+            self._do("cuMemcpyDtoHAsync", data.ctypes.data, address, data.nbytes, self._stream)
+            self.synchronize()
 
     def fill(self, address: int, value: int, size: int) -> None:
         """Sets every byte."""
         if size:
-            self._do("cuMemsetD8", address, value, size)
+            self._do("cuMemsetD8Async", address, value, size, self._stream)
 
     def synchronize(self) -> None:
         """Waits; tells what went wrong on the device meanwhile."""
