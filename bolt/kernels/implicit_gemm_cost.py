@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import math
 
-from bolt.kernels.cutlass_gemm_cost import (
-    L2_RATIO,
-    LATENCY_US,
-    LAUNCH_US,
-    SMEM_BYTES_US,
-    math_rate,
-    occupancy,
-)
-from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile
+from bolt.kernels.cutlass_gemm_cost import L2_RATIO, LATENCY_US, LAUNCH_US, UNUSUAL, USUAL, occupancy, step_us
+from bolt.kernels.cutlass_tiles import ELEMENT_BYTES
 from bolt.kernels.finish import epilogue_cost
 from bolt.kernels.implicit_gemm import ConvConfig, alignment_of, blocks, iterations
 from bolt.ops.conv import ConvSpec
 from bolt.target import Target
-
-USUAL = frozenset({"128x128_32x4", "128x64_64x3", "64x64_64x5", "128x128_32x2", "128x64_32x2", "64x64_32x2"})
-"""Tiles that are good for most problems."""
-
-UNUSUAL = 1.03
-"""Other tiles have to be better by this, so that a model needs few units."""
 
 WALK = {"optimized": 1.0, "fixed": 1.05, "few": 1.2, "analytic": 1.3}
 """What an iterator's address arithmetic adds to a step."""
@@ -33,45 +20,27 @@ def conv_us(spec: ConvSpec, config: ConvConfig, target: Target) -> float:
     gpu, tile = target.gpu, config.tile
     assert gpu is not None
     count, steps = blocks(spec, tile) * config.split_k, iterations(spec, config)
-    resident = occupancy(tile, target)
-    finish = _finish_us(spec, config, target)
+    resident, finish = occupancy(tile, target), _finish_us(spec, config, target)
     waves, rest = divmod(count, gpu.multiprocessors * resident)
-    total = waves * (
-        steps * _step_us(spec, config, resident, gpu.multiprocessors, target) + resident * finish
-    )
-    if rest:
-        together = -(-rest // gpu.multiprocessors)
-        running = min(rest, gpu.multiprocessors)
-        total += steps * _step_us(spec, config, together, running, target) + together * finish
-    total += LATENCY_US * (waves + bool(rest))
+    total = LATENCY_US * (waves + bool(rest))
+    for times, together in ((waves, resident), (1, -(-rest // gpu.multiprocessors))):
+        if together:
+            step = step_us(
+                tile,
+                together=together,
+                width=_width(spec, config),
+                target=target,
+                walk=WALK[config.iterator],
+            )
+            total += times * (steps * step + together * finish)
     cost = LAUNCH_US + max(total, _memory_us(spec, target)) + _adding_us(spec, config, target)
     return cost * (1.0 if tile.name in USUAL else UNUSUAL)
 
 
-def _step_us(spec: ConvSpec, config: ConvConfig, together: int, running: int, target: Target) -> float:
-    """One step of the main loop, of `together` thread blocks on each of the `running` multiprocessors."""
-    gpu, tile = target.gpu, config.tile
-    assert gpu is not None
-    m, n, k = tile.shape
-    size = ELEMENT_BYTES[tile.element]
-    loaded = (m + n) * k * size
-    computing = 2.0 * m * n * k / (math_rate(tile, target) / gpu.multiprocessors * 1e-6)
-    copies = loaded / (_width(spec, tile) * size) / 128 * 4e-3  # of a warp: issued every 4 cycles or so
-    arriving = loaded * running / (gpu.bandwidth * L2_RATIO * 1e-6)
-    shared = (_fragments(tile) + loaded) / SMEM_BYTES_US
-    busy = together * max(computing / 0.9, shared, arriving, copies) * WALK[config.iterator]
-    return max(busy, LATENCY_US / max(1, tile.stages - 1))
-
-
-def _width(spec: ConvSpec, tile: Tile) -> int:
-    """Elements of one copy."""
-    return 1 if tile.opclass == "Simt" else alignment_of(spec)
-
-
-def _fragments(tile: Tile) -> int:
-    """Bytes all warps read from shared memory in a step."""
-    m, n, k = tile.warp
-    return tile.warps * (m + n) * k * ELEMENT_BYTES[tile.element]
+def _width(spec: ConvSpec, config: ConvConfig) -> int:
+    """Bytes of one copy into shared memory."""
+    elements = 1 if config.tile.opclass == "Simt" else alignment_of(spec)
+    return elements * ELEMENT_BYTES[config.tile.element]
 
 
 def _finish_us(spec: ConvSpec, config: ConvConfig, target: Target) -> float:
