@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.ops.spec import Operand, Spec
+from bolt.types import STORED, DType, convert
 from bolt.verify import Comparison, compare
 
 GUARD = 64
@@ -20,8 +21,8 @@ INDEX_BOUND: Mapping[str, Callable[[Spec], int]] = {
 """Ops with an integer operand that indexes something: its exclusive upper bound."""
 
 _INTEGERS = 100
-_UNWRITTEN = {"f": np.nan, "i": 113, "u": 113, "b": True}
-"""What the output holds before a kernel runs, by dtype kind."""
+_UNWRITTEN = {"i": 113, "u": 113, "b": True}
+"""What an output of no float type holds before a kernel runs, by dtype kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Operands:
     Attributes:
         spec: without run-time dims.
         blocks: one per operand.
-        constants: the constant operands' values, as `Family.pack` takes them.
+        constants: the constant operands' values, as `Family.pack` takes them (16-bit floats as fp32).
         reference: the float64 result.
         sums: products summed into one element (for the tolerance).
     """
@@ -67,9 +68,10 @@ class Operands:
                 reason=f"it wrote {stray} elements outside its output",
             )  # fmt: skip
         reference = np.broadcast_to(self.reference, after.view.shape)
-        if out.dtype.np.kind not in "f":
+        if not _is_float(out.dtype):
             reference = reference.astype(out.dtype.np)
-        return compare(after.view, reference, dtype=out.dtype, k=self.sums)
+        products = getattr(self.spec, "math", "f32")
+        return compare(after.view, reference, dtype=out.dtype, k=self.sums, math=products)
 
 
 def make(spec: Spec, *, seed: int = 0) -> Operands:
@@ -98,12 +100,12 @@ def _make(spec: Spec, seed: int, draw: Draw) -> Operands:
     sums = max(1, spec.flops() // (2 * max(1, math.prod(_dims(spec.out)))))
     for index, operand in enumerate(spec.operands[1:], start=1):
         values[index] = _random(spec, operand, rng, draw)
-        if index in spec.constants and index < spec.extra_base and operand.dtype.np.kind == "f":
-            values[index] = (values[index] / math.sqrt(sums)).astype(operand.dtype.np)
+        if index in spec.constants and index < spec.extra_base and _is_float(operand.dtype):
+            values[index] = _stored(values[index] / math.sqrt(sums), operand.dtype)
     blocks = tuple(_block(operand, halos.get(index, ())) for index, operand in enumerate(spec.operands))
     for index, value in values.items():
         blocks[index].view[...] = value
-    blocks[0].memory[...] = _UNWRITTEN[blocks[0].memory.dtype.kind]
+    blocks[0].memory[...] = np.nan if _is_float(spec.out.dtype) else _UNWRITTEN[spec.out.dtype.np.kind]
     with np.errstate(all="ignore"):
         reference = spec.reference([values[i] for i in sorted(values)])[0]
     constants = {index: values[index] for index in spec.constants}
@@ -121,12 +123,21 @@ def constant_bytes(spec: Spec) -> int:
 def _random(spec: Spec, operand: Operand, rng: np.random.Generator, draw: Draw) -> np.ndarray:
     shape = tuple(d if s else 1 for d, s in zip(_dims(operand), _strides(operand), strict=True))
     kind = operand.dtype.np.kind
-    if kind == "f":
-        return draw(rng, shape).astype(operand.dtype.np)
+    if _is_float(operand.dtype):
+        return _stored(draw(rng, shape), operand.dtype)
     if kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     bound = INDEX_BOUND[spec.op](spec) if spec.op in INDEX_BOUND else _INTEGERS
     return rng.integers(0, bound, shape).astype(operand.dtype.np)
+
+
+def _is_float(dtype: DType) -> bool:
+    return dtype in STORED or dtype.np.kind == "f"  # bfloat16 is no floating type to NumPy
+
+
+def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """As fp32, what is left of values that were stored: specs and families take no 16-bit arrays."""
+    return convert(values, dtype).astype(np.float32)
 
 
 def _block(operand: Operand, halo: tuple[tuple[int, int], ...]) -> Block:

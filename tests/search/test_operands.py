@@ -1,6 +1,9 @@
 """Operand memory, data and checks."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from search.toy_family import add_spec
 
 from bolt.epilogue import Builder
@@ -9,7 +12,7 @@ from bolt.ops.pointwise import CopySpec, GatherSpec, PointwiseSpec
 from bolt.ops.spec import Operand
 from bolt.search import operands
 from bolt.search.operands import GUARD
-from bolt.types import F32, S64
+from bolt.types import BF16, F16, F32, S64
 
 
 def conv():
@@ -43,6 +46,21 @@ def right(made):
     view = memory[made.blocks[0].start :][: made.reference.size].reshape(made.reference.shape)
     view[...] = made.reference
     return memory
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16])
+def test_16_bit_operands_hold_what_the_reference_reads(dtype):
+    spec = conv()
+    stored = tuple(replace(o, dtype=dtype) for o in spec.operands)
+    made = operands.make(replace(spec, operands=stored))
+    assert [b.memory.dtype for b in made.blocks] == [dtype.np] * 3
+    for index in (1, 2):
+        assert made.blocks[index].view.astype(np.float32).std() > 0.1
+    assert made.constants[2].dtype == np.float32
+    assert (made.constants[2] == made.blocks[2].view.astype(np.float32)).all()
+    assert np.isnan(made.blocks[0].memory.astype(np.float32)).all()
+    assert made.check(right(made)).ok
+    assert not made.check(made.blocks[0].memory.copy()).ok
 
 
 def test_right_wrong_missing_and_stray_results_are_told_apart():
