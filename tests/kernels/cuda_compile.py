@@ -1,24 +1,31 @@
-"""Compiles the kernels of hand-written CUDA families and looks at what the assembler says of them."""
+"""What the tests of hand-written CUDA families share: operands, and compiling many kernels at once."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kernels.device_units import compiled
 
+from bolt.errors import ToolchainError
 from bolt.kernels.family import Candidate, Config, DeviceFamily
 from bolt.ops.spec import Operand, Spec
 from bolt.target import Target
-from bolt.templates import ROOT
+from bolt.toolchain import nvcc
 from bolt.types import DType
 
-needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 
-_FLAGS = ("-O3", "-DNDEBUG", "-std=c++17", "-Xcompiler", "-fPIC", "--expt-relaxed-constexpr", "-Xptxas", "-v")
+def _missing() -> str:
+    try:
+        nvcc.find()
+    except ToolchainError as error:
+        return str(error)
+    return ""
+
+
+needs_nvcc = pytest.mark.skipif(bool(reason := _missing()), reason=reason)
 
 
 def view(
@@ -42,26 +49,13 @@ def candidate(family: DeviceFamily, spec: Spec, target: Target, config: Config |
     return Candidate(spec=spec, family=family, config=config, target=target)
 
 
-def compiled(family: DeviceFamily, spec: Spec, target: Target, config: Config | None = None) -> list[int]:
-    """Compiles a kernel, fails on spills and local memory, and returns the registers of its variants."""
-    source = candidate(family, spec, target, config).source()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.cu")
-        path.write_text(source.text)
-        command = [
-            "nvcc",
-            *_FLAGS,
-            *target.flags,
-            f"-I{ROOT / 'include'}",
-            "-c",
-            str(path),
-            "-o",
-            f"{path}.o",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-    log = done.stdout + done.stderr
-    assert done.returncode == 0, log + source.text
-    assert "(C75" not in log and "warning" not in log, log
-    moved = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
-    assert moved and all(numbers == ("0", "0", "0") for numbers in moved), log
-    return [int(n) for n in re.findall(r"Used (\d+) registers", log)]
+def targets_of(cases: Iterable[Any]) -> list[Target]:
+    """The targets of `(family, spec, target)` parameters, each once."""
+    return list(dict.fromkeys(case.values[2] for case in cases))
+
+
+def most_registers(cases: Iterable[Any], target: Target, folder: Path) -> int:
+    """Compiles the cases of a target, which must not spill; the registers of the kernel with most."""
+    mine = [case.values for case in cases if case.values[2] is target]
+    sources = [candidate(*values).source() for values in mine]
+    return max(binary.resources.registers for binary in compiled(sources, target, folder))
