@@ -13,11 +13,13 @@ from bolt.graph.hoist_scale import ScaleHoisting
 from bolt.graph.identities import IdentityElimination
 from bolt.graph.merge_moves import MoveMerging
 from bolt.graph.merge_products import ProductMerging
+from bolt.graph.nest_concats import ConcatNesting
 from bolt.graph.reshape_targets import ReshapeTargets
 from bolt.graph.softmax_guard import SoftmaxGuardElimination
 from bolt.graph.spell_activations import ActivationSpelling
 from bolt.graph.spell_norms import NormSpelling
 from bolt.graph.spell_softmax import SoftmaxSpelling
+from bolt.graph.unflatten_products import ProductUnflattening
 from bolt.graph.unfold_norms import NormUnfolding
 
 PASSES: tuple[ir.passes.PassBase, ...] = (
@@ -31,6 +33,8 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     SoftmaxGuardElimination(),
     PadFolding(),
     MoveMerging(),
+    ProductUnflattening(),
+    ConcatNesting(),
 )
 """Passes whose results are plain ONNX of the model's own opset."""
 

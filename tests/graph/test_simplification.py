@@ -12,9 +12,11 @@ from bolt.graph.dead_code import DeadCodeElimination
 from bolt.graph.identities import IdentityElimination
 from bolt.graph.load import load
 from bolt.graph.merge_moves import MoveMerging
+from bolt.graph.nest_concats import ConcatNesting
 from bolt.graph.pipeline import CANONICAL, PASSES, optimize
 from bolt.graph.reshape_targets import ReshapeTargets
 from bolt.graph.shapes import infer
+from bolt.graph.unflatten_products import ProductUnflattening
 
 I64, F = np.int64, np.float32
 
@@ -259,3 +261,49 @@ def test_shapes_survive_optimization():
     optimize(after_)
     dims = [infer(m).dims(m.graph.outputs[0]) for m in (before, after_)]
     assert dims[0] == dims[1]
+
+
+def test_concatenations_nest():
+    b = ModelBuilder()
+    parts = [b.add("Relu", b.input(f"x{i}", ["N", 2, 3])) for i in range(4)]
+    for count in (2, 3, 4):
+        b.output(b.add("Concat", *parts[:count], axis=1))
+    b.output(b.add("Concat", *parts[:3], axis=2))
+    model = load(b.model())
+    assert ConcatNesting()(model).modified
+    assert_same_results(b.model(), ir.to_proto(model), N=2)
+    counts = [len(n.inputs) for n in model.graph if n.op_type == "Concat"]
+    assert counts == [2, 2, 2, 3], "the one along another axis stays"
+
+
+def flattened(b: ModelBuilder, op_type: str, *, out: list[int], **attributes: float) -> onnx.ModelProto:
+    """(2, 5, 4) as ten rows, through a product with a (4, 6) matrix, as `out`."""
+    rows = b.add("Reshape", b.input("x", [2, 5, 4]), b.constant([-1, 4], I64))
+    shape = (6, 4) if attributes.get("transB") else (4, 6)
+    inputs = [rows, b.weights("w", shape), *([b.weights("b", (6,))] if op_type == "Gemm" else [])]
+    y = b.add("Reshape", b.add(op_type, *inputs, **attributes), b.constant(out, I64))
+    return b.output(b.add("Relu", y)).model()
+
+
+@pytest.mark.parametrize(
+    "op_type,attributes,ops",
+    [
+        ("MatMul", {}, ["MatMul", "Relu"]),
+        ("Gemm", {}, ["MatMul", "Add", "Relu"]),
+        ("Gemm", {"transB": 1}, ["MatMul", "Add", "Relu"]),
+    ],
+    ids=str,
+)
+def test_products_of_flattened_rows(op_type, attributes, ops):
+    model = flattened(ModelBuilder(), op_type, out=[2, 5, 6], **attributes)
+    assert after(model, ProductUnflattening()) == ops
+
+
+@pytest.mark.parametrize(
+    "op_type,out,attributes",
+    [("MatMul", [5, 2, 6], {}), ("MatMul", [2, 5, 2, 3], {}), ("Gemm", [2, 5, 6], {"alpha": 2.0})],
+    ids=str,
+)
+def test_products_whose_rows_change_stay(op_type, out, attributes):
+    model = flattened(ModelBuilder(), op_type, out=out, **attributes)
+    assert op_type in after(model, ProductUnflattening()) and model.graph.node[0].op_type == "Reshape"
