@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from bolt import dims
-from bolt.graph.attributes import constant, is_op
+from bolt.graph.attributes import attr, constant, is_op
 from bolt.graph.rewrite import add_constant, remove_dead
 from bolt.graph.shapes import Shapes, infer
 
@@ -82,10 +82,9 @@ def _computed(node: ir.Node, shapes: Shapes, model: ir.Model) -> list[np.ndarray
         return None
     if not _is_small(node, shapes, sum(a.nbytes for a in feeds if a is not None)):
         return None
-    given = {v.name: a for v, a in zip(node.inputs, feeds, strict=True) if v is not None and a is not None}
     try:
         with np.errstate(all="ignore"):
-            outputs = _evaluate(ir.to_proto(node), given, model.opset_imports[""])
+            outputs = _run(node, feeds, model.opset_imports[""])
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, NotImplementedError, AttributeError):
         # The evaluator raises whatever NumPy does for a node it can't run; such a node is left alone.
         return None
@@ -110,6 +109,20 @@ def _agree(node: ir.Node, shapes: Shapes, arrays: Sequence[np.ndarray]) -> bool:
         for v, a in zip(node.outputs, arrays, strict=True)
         if (dtype := shapes.onnx_dtype(v)) is not None
     )
+
+
+def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> list[np.ndarray]:
+    if node.op_type == "GatherElements":  # which the evaluator can't do when indices are fewer than elements
+        data, index = arrays
+        assert data is not None and index is not None
+        return [_gather_elements(data, index, attr(node, "axis", 0) % data.ndim)]
+    given = {v.name: a for v, a in zip(node.inputs, arrays, strict=True) if v is not None and a is not None}
+    return _evaluate(ir.to_proto(node), given, opset)
+
+
+def _gather_elements(data: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    corner = tuple(slice(None) if a == axis else slice(d) for a, d in enumerate(index.shape))
+    return np.take_along_axis(data[corner], index, axis)
 
 
 def _evaluate(node: onnx.NodeProto, given: dict[str | None, np.ndarray], opset: int) -> list[np.ndarray]:

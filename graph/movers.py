@@ -15,6 +15,7 @@ from bolt.graph.layouts import row_major
 from bolt.graph.lower import Lowering
 from bolt.graph.memory import collapse
 from bolt.ops.pointwise import FillSpec, GatherSpec
+from bolt.program import View
 from bolt.types import F32, S32, S64
 
 
@@ -147,9 +148,34 @@ def gather(low: Lowering, node: ir.Node) -> None:
         return
     need(node, low.dtype(index) in (S32, S64), "the index is not an integer tensor")
     table = low.dense(table)
-    outer, extent = D.prod(table.dims[:axis]), table.dims[axis]
-    inner = D.prod(table.dims[axis + 1 :])
-    picks = low.dense(low.view(index))
+    split = (D.prod(table.dims[:axis]), table.dims[axis], D.prod(table.dims[axis + 1 :]))
+    _pick(low, node, table, split, low.dense(low.view(index)))
+
+
+def gather_nd(low: Lowering, node: ir.Node) -> None:
+    table, out = low.view(_first(node)), node.outputs[0]
+    index = low.array(operand(node, 1))
+    need(node, index is not None, "the indices are only known at run time")
+    need(node, not attr(node, "batch_dims", 0), "batch dims have no kernel")
+    assert index is not None
+    depth = index.shape[-1]
+    extents = table.dims[:depth]
+    need(node, D.is_static(*extents), "the indexed dims are only known at run time")
+    limits = tuple(int(d) for d in extents)
+    along = [index[..., axis].reshape(-1) % limit for axis, limit in enumerate(limits)]
+    rows = np.ravel_multi_index(along, limits)
+    table, inner = low.dense(table), D.prod(table.dims[depth:])
+    if np.array_equal(rows, np.arange(rows[0], rows[0] + rows.size)):
+        flat = low.reshaped(table, (int(np.prod(limits)), inner))
+        low.settle(out, low.reshaped(flat.slice(0, int(rows[0]), rows.size), low.dims(out)))
+        return
+    _pick(low, node, table, (1, int(np.prod(limits)), inner), low.const(rows.astype(np.int64)))
+
+
+def _pick(low: Lowering, node: ir.Node, table: View, split: tuple[Dim, Dim, Dim], picks: View) -> None:
+    """The node's output is what `picks` chooses along the middle of `table` split in three."""
+    out = node.outputs[0]
+    outer, extent, inner = split
     count = D.prod(picks.dims)
     target = low.place(out, row_major(len(low.dims(out))))
     if low.array(_first(node)) is not None:
@@ -217,6 +243,7 @@ MOVERS: dict[str, Callable[[Lowering, ir.Node], None]] = {
     "Concat": concat,
     "Pad": pad,
     "Gather": gather,
+    "GatherND": gather_nd,
     "ConstantOfShape": constant_of_shape,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,

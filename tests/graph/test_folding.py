@@ -224,6 +224,14 @@ def test_computed_constants_are_folded():
     assert after(proto, ConstantFolding(), N=2) == ["MatMul"]
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fewer_indices_than_elements_are_folded(axis):
+    b = ModelBuilder()
+    table, index = b.weights("t", (4, 6)), b.constant([[0, -1, 2], [3, 1, 0]], I64)
+    y = b.add("Add", b.input("x", ["N", 2, 3]), b.add("GatherElements", table, index, axis=axis))
+    assert after(b.output(y).model(), ConstantFolding(), N=2) == ["Add"]
+
+
 def test_static_shape_arithmetic_is_folded():
     b = ModelBuilder()
     x = b.input("x", [2, 6, 4])

@@ -215,6 +215,23 @@ def test_gather() -> None:
     check(b.output(b.add("Relu", y)).model(), n=2, s=4)
 
 
+GATHERED = {
+    "all elements in order": ([2, 3], [[[i, j] for j in range(3)] for i in range(2)]),
+    "rows in order": ([4, 3], [[1], [2], [3]]),
+    "any elements": ([2, 3], [[1, 2], [0, -3], [1, 0]]),
+    "any rows": ([4, 3, 2], [[[2], [0]], [[-1], [2]]]),
+}
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_gather_nd_by_constants(name: str) -> None:
+    dims, index = GATHERED[name]
+    b = ModelBuilder()
+    y = b.add("GatherND", b.add("Relu", b.input("x", dims)), b.constant(index, np.int64))
+    found = check(b.output(b.add("Neg", y)).model())
+    assert ("gather" in ops(found)) == name.startswith("any")
+
+
 def test_shape_arithmetic_is_computed_by_the_module() -> None:
     b = ModelBuilder()
     x = b.input("x", ["n", "s", 4])
