@@ -80,7 +80,7 @@ class CutlassGemmSm80:
         assert isinstance(spec, GemmSpec)
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
         if 2 in constants:
-            packed[2] = _pack_b(constants[2][0, 0], Problem(spec).dtype)
+            packed[2] = pack_b(constants[2][0, 0], Problem(spec).dtype)
         return packed
 
     def scratch_bytes(self, spec: Spec, config: GemmConfig, target: Target) -> int:
@@ -157,7 +157,7 @@ def _splits(spec: GemmSpec, tile: Tile, target: Target) -> list[int]:
     return found + ([1] if is_uneven and steps >= 2 * MIN_SPLIT_STEPS else [])
 
 
-def _pack_b(b: np.ndarray, dtype: DType) -> np.ndarray:
+def pack_b(b: np.ndarray, dtype: DType) -> np.ndarray:
     """(k, n) as n rows of k elements, padded with zeros to whole vectors; 1-D."""
     k, n = b.shape
     packed = np.zeros((n, packed_depth(k, dtype)), dtype.np)
