@@ -12,7 +12,10 @@
 // Environment: FAKE_CUDA_DEVICES, the compute capabilities of the devices ("80,90"; "" for none; default 80);
 // FAKE_CUDA_MEMORY, bytes of memory per device (default 1 GiB); CUDA_VISIBLE_DEVICES, indices of devices.
 //
-// Besides the driver's functions: fake_cuda_launch, fake_cuda_counter, fake_cuda_reset.
+// Besides the driver's functions: fake_cuda_launch, fake_cuda_counter, fake_cuda_reset (counters and the error of a
+// failed kernel), fake_cuda_fail, fake_cuda_message.
+#include "addresses.h"
+
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -80,6 +83,7 @@ constexpr ErrorRow kErrors[] = {
 
 constexpr size_t kPage = 4096;
 constexpr size_t kReservedBytes = size_t{16} << 30;  // of addresses per device
+constexpr int kMaxDevices = emu::kDeviceArenaBytes / kReservedBytes;
 constexpr size_t kGapBytes = 16 * kPage;             // between two allocations, never accessible
 
 std::recursive_mutex lock;
@@ -105,9 +109,12 @@ struct Allocation {
 // The memory of one device: a range of addresses, a few pages of which exist.
 class Memory {
  public:
-  explicit Memory(size_t capacity) : capacity_(capacity) {
-    base_ = static_cast<char*>(
-        mmap(nullptr, kReservedBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  Memory(int index, size_t capacity) : capacity_(capacity) {
+    // A fixed place, so that kernels can tell device addresses from others by two constants.
+    void* place = reinterpret_cast<void*>(emu::kDeviceArena + kReservedBytes * static_cast<size_t>(index));
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    base_ = static_cast<char*>(mmap(place, kReservedBytes, PROT_NONE, flags, -1, 0));
+    if (base_ != place) abort();
   }
 
   char* Allocate(size_t bytes) {
@@ -164,7 +171,7 @@ class Memory {
 
 struct Device {
   Device(int number, int capability, size_t capacity)
-      : index(number), sm(capability), memory(capacity), context(std::make_unique<CUctx_st>()) {}
+      : index(number), sm(capability), memory(number, capacity), context(std::make_unique<CUctx_st>()) {}
   int index;  // of the hardware: what CUDA_VISIBLE_DEVICES names
   int sm;
   int retained = 0;
@@ -199,6 +206,8 @@ struct State {
   std::set<CUevent_st*> events;
   std::map<char*, size_t> pinned;
   int open = 0;  // nesting of executing work
+  CUresult failed = kSuccess;  // since a kernel failed
+  std::string message;
 };
 
 State& state() {
@@ -222,7 +231,7 @@ void Enumerate() {
   for (size_t i = 0; i < all.size(); ++i) chosen.push_back(static_cast<int>(i));
   if (visible != nullptr) chosen = Numbers(visible);
   for (const int index : chosen) {
-    if (index < 0 || index >= static_cast<int>(all.size())) break;  // as the driver does
+    if (index < 0 || index >= std::min(kMaxDevices, static_cast<int>(all.size()))) break;  // as the driver does
     const size_t bytes = capacity == nullptr ? size_t{1} << 30 : std::strtoull(capacity, nullptr, 10);
     auto device = std::make_unique<Device>(index, all[static_cast<size_t>(index)], bytes);
     device->context->ordinal = static_cast<int>(state().devices.size());
@@ -312,6 +321,7 @@ CUresult Unsafe(const char* what) {
 
 CUresult NeedContext(const char* what) {
   if (!state().initialized) return Failed(kNotInitialized, what);
+  if (state().failed != kSuccess) return Failed(state().failed, what);
   return current == nullptr ? Failed(kInvalidContext, what) : kSuccess;
 }
 
@@ -406,7 +416,27 @@ EXPORT long fake_cuda_counter(const char* name) {
 EXPORT void fake_cuda_reset() {
   const Guard guard(lock);
   counters.clear();
+  state().failed = kSuccess;
+  state().message.clear();
 }
+
+EXPORT void fake_cuda_fail(int code, const char* message) {
+  const Guard guard(lock);
+  if (state().failed != kSuccess) return;
+  state().failed = code;
+  state().message = message;
+  std::fprintf(stderr, "fake CUDA: %s\n", message);
+}
+
+EXPORT const char* fake_cuda_message() { return state().message.c_str(); }
+
+namespace emu {
+bool is_pinned(const void* address, size_t bytes);
+bool is_pinned(const void* address, size_t bytes) {
+  const Guard guard(lock);
+  return IsPinned(address) && IsPinned(static_cast<const char*>(address) + bytes - 1);
+}
+}  // namespace emu
 
 EXPORT CUresult cuInit(unsigned) {
   const Guard guard(lock);
@@ -558,7 +588,7 @@ EXPORT CUresult cuCtxSynchronize() {
     }
   }
   DrainAll(current->ordinal);
-  return kSuccess;
+  return state().failed;
 }
 
 EXPORT CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
@@ -699,7 +729,7 @@ EXPORT CUresult cuStreamSynchronize(CUstream_st* handle) {
   if (const CUresult failed = FindWaitable(handle, &stream, "cuStreamSynchronize")) return failed;
   ++counters["stream_waits"];
   Drain(stream);
-  return kSuccess;
+  return state().failed;
 }
 
 EXPORT CUresult cuStreamQuery(CUstream_st* handle) {
@@ -758,7 +788,7 @@ EXPORT CUresult cuEventSynchronize(CUevent_st* event) {
   if (event->stream == nullptr) return kSuccess;
   if (event->stream->capturing) return Failed(kCaptureUnsupported, "cuEventSynchronize");
   Drain(event->stream, event->position);
-  return kSuccess;
+  return state().failed;
 }
 
 EXPORT CUresult cuEventQuery(CUevent_st* event) {

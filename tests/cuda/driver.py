@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
-from bolt.toolchain.host import find_compiler
-
-SOURCE = Path(__file__).with_name("driver.cc")
-SONAME = "libcuda.so.1"
-FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-Wl,-soname,{SONAME}")
+from cuda import emulator
 
 
-@cache
 def library() -> Path:
-    """The compiled library; one folder per test process."""
-    out = Path(mkdtemp(prefix="bolt-driver-")) / SONAME
-    command = [*find_compiler().argv, *FLAGS, str(SOURCE), "-o", str(out), "-ldl"]
-    subprocess.run(command, check=True)
-    return out
+    """The compiled library, which runs translated kernels too (emulator.py)."""
+    return emulator.library()
 
 
 def environment(devices: str = "80", **changes: str) -> Mapping[str, str]:
