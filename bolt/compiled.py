@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bolt import device_code, report
 from bolt import dims as D
-from bolt import report
 from bolt.ep import package
 from bolt.ep.artifact import Artifact
 from bolt.ep.trial import Trial
@@ -119,6 +119,7 @@ class Modules:
     partitions: tuple[package.Partition, ...]
     rows: tuple[report.Partition, ...]
     rejections: tuple[Rejection, ...]
+    notes: Mapping[str, str]
 
 
 def compile_partitions(
@@ -128,6 +129,7 @@ def compile_partitions(
     variants: dict[str, list[package.Variant]] = {p.name: [] for p in covered.partitions}
     rejections: list[Rejection] = []
     rows: tuple[report.Partition, ...] = ()
+    notes: dict[str, str] = {}
     sizes = covered.sizes
     for target in targets:
         chosen = choose.select(_problems(covered.programs, sizes), target, options, progress)
@@ -137,11 +139,12 @@ def compile_partitions(
             _row(part, program, chosen, sizes)
             for part, program in zip(covered.partitions, covered.programs, strict=True)
         )
+        notes = notes or device_code.notes(_steps(covered.programs), chosen, target, sizes)
         for program in covered.programs:
             progress(Event(stage="module", detail=f"{program.name} for {target.name}"))
             variants[program.name].append(_variant(program, chosen, target, sizes, options))
     packaged = tuple(package.Partition(name=n, variants=tuple(v)) for n, v in variants.items())
-    return Modules(partitions=packaged, rows=rows, rejections=tuple(rejections))
+    return Modules(partitions=packaged, rows=rows, rejections=tuple(rejections), notes=notes)
 
 
 def _variant(
@@ -207,4 +210,5 @@ def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> repor
         candidates=choice.considered,
         measured=choice.measured,
         reason=choice.reason,
+        device=device_code.device_code(choice, step, sizes),
     )

@@ -24,6 +24,7 @@ _STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 _ORDINARY = ("supports", "candidates", "choose")
 """Stages whose rejections are what a search is about; kernels that failed (`measure`) are always shown."""
 _FILE_WIDTH = 140
+_DEVICE_COLUMNS = ("estimate", "registers", "spilled")
 
 
 class ProgressDisplay:
@@ -117,13 +118,26 @@ def _console() -> Console:
 
 def _kernel_table(partition: Mapping[str, Any]) -> Table:
     table = Table(title=f"{partition['name']}: {len(partition['nodes'])} nodes", title_justify="left")
-    for name in ("kernel", "family", "config", "uses", "us"):
-        table.add_column(name, justify="right" if name in ("uses", "us") else "left")
-    kernels = sorted(partition["kernels"], key=lambda k: -(k["median_us"] or 0) * k["uses"])
-    for kernel in kernels:
+    on_device = any(kernel.get("device") for kernel in partition["kernels"])
+    for name in ("kernel", "family", "config"):
+        table.add_column(name)
+    for name in ("uses", "us", *(_DEVICE_COLUMNS if on_device else ())):
+        table.add_column(name, justify="right")
+    for kernel in sorted(partition["kernels"], key=lambda k: -_us(k) * k["uses"]):
         us = "-" if kernel["median_us"] is None else f"{kernel['median_us']:.1f}"
-        table.add_row(kernel["shape"], kernel["family"], _config(kernel["config"]), str(kernel["uses"]), us)
+        cells = (kernel["shape"], kernel["family"], _config(kernel["config"]), str(kernel["uses"]), us)
+        table.add_row(*cells, *(_device_cells(kernel["device"]) if on_device else ()))
     return table
+
+
+def _us(kernel: Mapping[str, Any]) -> float:
+    """Its time, or what the model expects."""
+    device = kernel.get("device") or {"estimate_us": 0.0}
+    return float(kernel["median_us"] or device["estimate_us"])
+
+
+def _device_cells(device: Mapping[str, Any]) -> tuple[str, ...]:
+    return f"{device['estimate_us']:.1f}", str(device["registers"]), str(device["spill_bytes"])
 
 
 def _config(config: Any) -> str:

@@ -138,6 +138,7 @@ def _compile(
             "inputs": {name: list(array.shape) for name, array in feeds.items()},
             "stored_nodes": stored,
             "flops_share": covered.flops_share,
+            **modules.notes,
         },
     )
 

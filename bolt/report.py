@@ -51,6 +51,25 @@ def silent(event: Event) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCode:
+    """What is known about a kernel of a CUDA target without running it.
+
+    Attributes:
+        estimate_us: its time on the target's typical device, by the analytic model.
+        registers: of one thread.
+        spill_bytes: of registers written to memory and read back.
+        shared_bytes: static shared memory of a block.
+        is_cutlass: whether it is an instance of CUTLASS.
+    """
+
+    estimate_us: float
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    is_cutlass: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
     """One distinct kernel of a partition.
 
@@ -65,6 +84,7 @@ class Kernel:
         candidates: how many were considered.
         measured: how many were timed.
         reason: why it was chosen, one sentence.
+        device: None on a CPU.
     """
 
     name: str
@@ -77,6 +97,7 @@ class Kernel:
     candidates: int = 1
     measured: int = 0
     reason: str = ""
+    device: DeviceCode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

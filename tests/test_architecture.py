@@ -25,7 +25,7 @@ LAYERS = (
     ("module",),
     ("search",),
     ("ep",),
-    ("source", "compiled", "driver", "storage"),
+    ("source", "device_code", "compiled", "driver", "storage"),
     ("doctor", "inputs", "runs"),
     ("display",),
     ("cli", "demo", "bench", "__main__"),

@@ -1,7 +1,9 @@
 """What the command line prints."""
 
+from dataclasses import replace
+
 from bolt import display
-from bolt.report import Event, Kernel, Partition, Rejection, Report
+from bolt.report import DeviceCode, Event, Kernel, Partition, Rejection, Report
 
 CONV = Kernel(
     name="k2", op="conv", shape="conv 1x8", family="cpu_conv", config={"mr": 6}, uses=4, median_us=1.5
@@ -50,6 +52,19 @@ def test_explain_lists_kernels_by_time_and_reasons_together(capsys):
     assert "1 kernels that lost are not listed" in out
     display.explain(REPORT, every=True)
     assert "9.0 us" in capsys.readouterr().out
+
+
+def test_explain_shows_what_kernels_of_a_gpu_occupy(capsys):
+    code = DeviceCode(estimate_us=12.34, registers=168, spill_bytes=8, shared_bytes=0, is_cutlass=True)
+    slow = Kernel(name="k", op="gemm", shape="gemm 9", family="f", config=None, device=code)
+    fast = replace(slow, shape="gemm 8", device=replace(code, estimate_us=1.0))
+    part = Partition(name="bolt_0", nodes=("a",), kernels=(fast, slow))
+    display.explain(Report(model="m", partitions=(part,)).to_dict(), every=False)
+    out = capsys.readouterr().out
+    assert out.index("gemm 9") < out.index("gemm 8"), "the longest first, by the estimate where nothing ran"
+    assert all(text in out for text in ("estimate", "registers", "12.3", "168"))
+    display.explain(REPORT, every=False)
+    assert "registers" not in capsys.readouterr().out
 
 
 def test_progress_without_a_terminal_is_a_line_per_stage(capsys):

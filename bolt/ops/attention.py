@@ -32,6 +32,7 @@ class AttentionSpec(Spec):
 
     op: ClassVar[str] = "attention"
     extra_base: ClassVar[int] = 5
+    is_product: ClassVar[bool] = True
 
     scale: float = 1.0
     has_bias: bool = False

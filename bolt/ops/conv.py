@@ -37,6 +37,7 @@ class ConvSpec(Spec):
 
     op: ClassVar[str] = "conv"
     extra_base: ClassVar[int] = 3
+    is_product: ClassVar[bool] = True
 
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
@@ -99,6 +100,7 @@ class ConvTransposeSpec(Spec):
 
     op: ClassVar[str] = "conv_transpose"
     extra_base: ClassVar[int] = 3
+    is_product: ClassVar[bool] = True
 
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)

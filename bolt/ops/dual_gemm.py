@@ -31,6 +31,7 @@ class DualGemmSpec(Spec):
 
     op: ClassVar[str] = "dual_gemm"
     extra_base: ClassVar[int] = 6
+    is_product: ClassVar[bool] = True
 
     has_bias: bool = False
 

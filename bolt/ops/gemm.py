@@ -31,6 +31,7 @@ class GemmSpec(Spec):
 
     op: ClassVar[str] = "gemm"
     extra_base: ClassVar[int] = 3
+    is_product: ClassVar[bool] = True
 
     math: str = "f32"
 

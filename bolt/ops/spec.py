@@ -72,6 +72,8 @@ class Spec:
     op: ClassVar[str] = ""
     extra_base: ClassVar[int] = 2
     """Index of the first epilogue-input operand."""
+    is_product: ClassVar[bool] = False
+    """Whether it multiplies matrices (or convolves), which is where a model's work is."""
 
     operands: tuple[Operand, ...]
     epilogue: Epilogue = IDENTITY
