@@ -22,7 +22,9 @@ manifest.json, schema 1:
     partitions     {name: {variants: [variant, ...]}}, the best variant first
     variant        {target, arch, features, module: {path, sha256},
                     weights: null or {path, offset, bytes, sha256}}
-                   `features` are the CPU flags it needs, as /proc/cpuinfo spells them
+                   `features` are the CPU flags it needs, as /proc/cpuinfo spells them.
+                   For a GPU `arch` is "cuda", `features` are the compute capabilities it runs on ("sm80", one
+                   of them is enough), and `machine` is the architecture of the CPU beside the GPU
 
 Schema and reader (bolt/ep/src/manifest.cc) change together.
 """
@@ -32,11 +34,12 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bolt.ep import machine
 from bolt.ep.folder import MANIFEST, staged
 from bolt.errors import ArtifactError
 from bolt.toolchain.cache import file_sha256
@@ -97,8 +100,33 @@ class Artifact:
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets it carries variants for, best first."""
-        variants = (v for p in self.manifest["partitions"].values() for v in p["variants"])
-        return tuple(dict.fromkeys(v["target"] for v in variants))
+        return tuple(dict.fromkeys(v["target"] for v in self._variants()))
+
+    @property
+    def is_for_gpu(self) -> bool:
+        """Whether its partitions run on a GPU."""
+        return any(machine.is_for_gpu(v) for v in self._variants())
+
+    def runs_on(self, capability: str) -> bool:
+        """Whether a GPU of this compute capability ("sm80") runs all its partitions."""
+        partitions = self.manifest["partitions"].values()
+        return all(
+            any(machine.is_for_gpu(v) and capability in v["features"] for v in p["variants"])
+            for p in partitions
+        )
+
+    @property
+    def can_run_here(self) -> bool:
+        """Whether this machine has what its partitions need."""
+        return not self.obstacle
+
+    @property
+    def obstacle(self) -> str:
+        """Why it can't run on this machine; "" when it can."""
+        return machine.obstacle(self.libraries, self.manifest["partitions"].values())
+
+    def _variants(self) -> Iterator[Mapping[str, Any]]:
+        return (v for p in self.manifest["partitions"].values() for v in p["variants"])
 
     @property
     def report(self) -> dict[str, Any]:
@@ -143,8 +171,8 @@ class Artifact:
             **kw: further arguments of `onnxruntime.InferenceSession`.
 
         Raises:
-            RuntimeMissing: onnxruntime is not installed or older than 1.23.
-            ArtifactError: the library is missing, damaged, or was changed.
+            RuntimeMissing: onnxruntime is not installed or older than 1.23 (1.24.4 for a GPU).
+            ArtifactError: the library is missing, damaged, or was changed, or there is no GPU it is for.
         """
         from bolt.ep.session import create
 
@@ -194,7 +222,7 @@ def _checked(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         files = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
         for partition in manifest["partitions"].values():
-            _ = [variant["target"] for variant in partition["variants"]]
+            _ = [(v["target"], v["arch"], v["features"]) for v in partition["variants"]]
         libraries = [str(name) for name in manifest.get("libraries", {}).values()]
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(

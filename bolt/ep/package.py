@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,12 +144,19 @@ def _compatibility(partitions: Sequence[Partition]) -> onnx.ModelProto:
 
 
 def _arch_and_features(target: Target) -> tuple[str, list[str]]:
-    return target.arch, list(target.requires)
+    if target.gpu is None:
+        return target.arch, list(target.requires)
+    return target.arch, [f"sm{capability}" for capability in (target.gpu.sm, *target.gpu.also)]
+
+
+def _machine(target: Target) -> str:
+    """Architecture of the CPU that loads a module: a GPU's host code is compiled for this machine."""
+    return platform.machine() if target.is_cuda else target.arch
 
 
 def _write_libraries(folder: Path, partitions: Sequence[Partition]) -> dict[str, str]:
     """Copies the provider for each architecture; {architecture: file}. The first has the plain name."""
-    arches = dict.fromkeys(by_name(v.target).arch for p in partitions for v in p.variants)
+    arches = dict.fromkeys(_machine(by_name(v.target)) for p in partitions for v in p.variants)
     names = {arch: f"libbolt_ep.{arch}.so" if i else LIBRARY for i, arch in enumerate(arches)}
     for arch, name in names.items():
         shutil.copyfile(library_for(arch), folder / name)
@@ -170,11 +178,13 @@ def _write_partitions(folder: Path, partitions: Sequence[Partition]) -> dict[str
 
 def _write_variants(folder: Path, partition: Partition, weights: _WeightsFile) -> Iterator[dict[str, Any]]:
     for variant in partition.variants:
-        arch, features = _arch_and_features(by_name(variant.target))
+        target = by_name(variant.target)
+        arch, features = _arch_and_features(target)
         yield {
             "target": variant.target,
             "arch": arch,
             "features": features,
+            **({"machine": _machine(target)} if target.is_cuda else {}),
             "module": _write_module(folder, variant.module_path),
             "weights": weights.add(variant.weights),
         }

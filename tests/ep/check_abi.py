@@ -25,6 +25,7 @@ _TEMPLATE = r"""
 #include <type_traits>
 #include "onnxruntime_c_api.h"
 #include "ort_abi.h"
+@STRUCTS@
 
 template <class T> struct Norm { using Type = T; };
 template <class T>
@@ -89,8 +90,11 @@ def structs(abi: str) -> dict[str, list[str]]:
 
 def source() -> str:
     """The translation unit."""
-    fields = [(s, f) for s, fs in structs((SOURCE / "ort_abi.h").read_text()).items() for f in fs]
-    text = _TEMPLATE.replace("@FIELDS@", "\n".join(f"FIELD({s}, {f})" for s, f in fields))
+    found = structs((SOURCE / "ort_abi.h").read_text())
+    fields = [(s, f) for s, names in found.items() for f in names]
+    # A struct that is younger than the headers is incomplete there, and has no field.
+    text = _TEMPLATE.replace("@STRUCTS@", "\n".join(f"struct {name};" for name in found))
+    text = text.replace("@FIELDS@", "\n".join(f"FIELD({s}, {f})" for s, f in fields))
     return text.replace("@CALLS@", "\n".join(f"  Field_{s}_{f}<{s}, bolt::ort::{s}>();" for s, f in fields))
 
 

@@ -39,7 +39,7 @@ std::string Answer(const std::string& command, const std::string& text, const st
     const std::optional<bool> present = bolt::HasFeature(text);
     return present ? std::to_string(*present) : "?";
   }
-  if (command == "judge") return std::to_string(bolt::JudgeCompatibility(text));
+  if (command == "judge") return std::to_string(bolt::JudgeCompatibility(text, {bolt::Place{}}));
   if (command == "inside") return bolt::ResolveInside(text, more);
   return "unknown command";
 }

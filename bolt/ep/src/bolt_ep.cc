@@ -31,7 +31,7 @@ BOLT_EXPORT ort::OrtStatus* CreateEpFactories(const char*, const ort::OrtApiBase
   if (!ort::Resolve(base, &api)) return RefuseOldRuntime(base);
   if (room < 1) return api.CreateStatus(ort::kInvalidArgument, "bolt: no room for its factory");
   return bolt::Guard(api, [&] {
-    factories[0] = std::make_unique<Factory>(api).release();
+    factories[0] = std::make_unique<Factory>(api, bolt::KindsOfPackage()).release();
     *count = 1;
   });
 }

@@ -1,10 +1,9 @@
 #include "compatibility.h"
 
+#include <algorithm>
 #include <string>
-#include <vector>
 
 #include "bolt/module_abi.h"
-#include "manifest.h"
 
 namespace bolt {
 namespace {
@@ -19,20 +18,21 @@ std::vector<std::string> Split(std::string_view text, char separator) {
   return parts;
 }
 
-// Whether "<target>:<arch>:<features>" runs here.
-bool Runs(const std::string& text) {
+// Whether "<target>:<arch>:<features>" runs in one of the places.
+bool Runs(const std::string& text, const std::vector<Place>& places) {
   const std::vector<std::string> parts = Split(text, ':');
   if (parts.size() < 2) return false;
   Variant variant;
   variant.target = parts[0];
   variant.arch = parts[1];
   if (parts.size() > 2) variant.features = Split(parts[2], ',');
-  return Obstacle(variant).empty();
+  return std::any_of(places.begin(), places.end(),
+                     [&](const Place& place) { return Obstacle(variant, place).empty(); });
 }
 
 }  // namespace
 
-ort::Compatibility JudgeCompatibility(std::string_view info) {
+ort::Compatibility JudgeCompatibility(std::string_view info, const std::vector<Place>& places) {
   const std::vector<std::string> parts = Split(info, ';');
   if (parts.empty() || parts[0] != "bolt") return ort::kCompatibilityNotApplicable;
   if (parts.size() < 4 || parts[1] != "schema=" + std::to_string(kManifestSchema) ||
@@ -40,7 +40,8 @@ ort::Compatibility JudgeCompatibility(std::string_view info) {
     return ort::kCompatibilityUnsupported;
   }
   for (size_t i = 3; i < parts.size(); ++i) {
-    if (Runs(parts[i])) return i == 3 ? ort::kCompatibilityOptimal : ort::kCompatibilityPreferRecompilation;
+    if (Runs(parts[i], places))
+      return i == 3 ? ort::kCompatibilityOptimal : ort::kCompatibilityPreferRecompilation;
   }
   return ort::kCompatibilityUnsupported;
 }

@@ -3,15 +3,17 @@
 #define BOLT_EP_COMPATIBILITY_H_
 
 #include <string_view>
+#include <vector>
 
+#include "manifest.h"
 #include "ort_abi.h"
 
 namespace bolt {
 
 // Judges "bolt;schema=1;module_abi=1;<target>:<arch>:<feature>,<feature>;...", the targets best first:
-// optimal when the first target runs here, "prefer recompilation" when only a later one does, unsupported
-// when none does or a version differs, not applicable when the text is not bolt's.
-ort::Compatibility JudgeCompatibility(std::string_view info);
+// optimal when the first target runs in one of the places, "prefer recompilation" when only a later one does,
+// unsupported when none does or a version differs, not applicable when the text is not bolt's.
+ort::Compatibility JudgeCompatibility(std::string_view info, const std::vector<Place>& places);
 
 }  // namespace bolt
 

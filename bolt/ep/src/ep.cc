@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -10,24 +11,32 @@
 #include "graph.h"
 #include "manifest.h"
 #include "status.h"
+#include "stream.h"
 
 namespace bolt {
 namespace {
 
 constexpr std::string_view kOptionPrefix = "ep.boltexecutionprovider.";
 
-int32_t ParseThreads(const std::string& key, const std::string& value) {
-  int32_t threads = 0;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
-  if (error != std::errc() || end != value.data() + value.size() || threads < 0) {
-    throw Error("option " + key + " is \"" + value +
-                "\"; it must be a number of threads, 0 for as many as ONNX Runtime uses");
+// A number >= 0; `meaning` says what it is.
+int32_t ParseNumber(const std::string& key, const std::string& value, const char* meaning) {
+  int32_t number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size() || number < 0) {
+    throw Error("option " + key + " is \"" + value + "\"; it must be " + meaning);
   }
-  return threads;
+  return number;
 }
 
 void SetThreads(const std::string& key, const std::string& value, Options* options) {
-  options->threads = ParseThreads(key, value);
+  options->threads = ParseNumber(key, value, "a number of threads, 0 for as many as ONNX Runtime uses");
+}
+void SetDeviceId(const std::string& key, const std::string& value, Options* options) {
+  options->device_id = ParseNumber(key, value, "the number of a GPU, counted from 0");
+}
+void SetCudaGraph(const std::string& key, const std::string& value, Options* options) {
+  if (value != "0" && value != "1") throw Error("option " + key + " is \"" + value + "\"; it must be 0 or 1");
+  options->cuda_graph = value == "1";
 }
 void SetTarget(const std::string&, const std::string& value, Options* options) { options->target = value; }
 void SetContextPath(const std::string&, const std::string& value, Options* options) {
@@ -45,6 +54,8 @@ struct OptionRow {
 constexpr OptionRow kOptions[] = {
     {"ep.boltexecutionprovider.intra_op_num_threads", SetThreads},
     {"ep.boltexecutionprovider.target", SetTarget},
+    {"ep.boltexecutionprovider.device_id", SetDeviceId},
+    {"ep.boltexecutionprovider.cuda_graph", SetCudaGraph},
     {"ep.context_file_path", SetContextPath},
     {"ep.context_enable", SetGenerate},
 };
@@ -120,12 +131,15 @@ Options Options::Read(const ort::Api& api, const ort::OrtSessionOptions* session
   return options;
 }
 
-Ep::Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options)
+Ep::Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options, const Offer* gpu,
+       std::string no_gpu)
     : ort::OrtEp{},
       api_(api),
       logger_(logger),
       options_(std::move(options)),
-      state_(std::make_shared<SessionState>(options_.threads)) {
+      gpu_(gpu),
+      place_{gpu == nullptr ? nullptr : &gpu->device(), std::move(no_gpu)},
+      state_(std::make_shared<SessionState>(options_.threads, gpu == nullptr ? nullptr : &gpu->device())) {
   ort_version_supported = api.struct_version;
   GetName = [](const ort::OrtEp*) noexcept { return static_cast<const char*>(kEpName); };
   GetCapability = [](ort::OrtEp* self, const ort::OrtGraph* graph,
@@ -142,13 +156,79 @@ Ep::Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options)
       for (size_t i = 0; i < count; ++i) infos[i] = kernels[i].release();
     });
   };
-  ReleaseNodeComputeInfos = [](ort::OrtEp*, ort::OrtNodeComputeInfo** infos, size_t count) noexcept {
+  ReleaseNodeComputeInfos = [](ort::OrtEp* self, ort::OrtNodeComputeInfo** infos, size_t count) noexcept {
+    // Graphs hold kernels of the modules that go now.
+    if (const auto& capture = static_cast<Ep*>(self)->state_->capture) capture->Clear();
     for (size_t i = 0; i < count; ++i) delete static_cast<Kernel*>(infos[i]);
   };
-  IsConcurrentRunSupported = [](ort::OrtEp*, bool* supported) noexcept {
-    *supported = true;
+  IsConcurrentRunSupported = [](ort::OrtEp* self, bool* supported) noexcept {
+    *supported = static_cast<Ep*>(self)->state_->capture == nullptr;
     return static_cast<ort::OrtStatus*>(nullptr);
   };
+  if (gpu != nullptr) OfferGpuCallbacks();
+  if (options_.cuda_graph) OfferCapture();
+}
+
+void Ep::OfferGpuCallbacks() {
+  memcpy_ = std::make_unique<MemcpyKernels>(api_, &gpu_->device(), kEpName);
+  GetKernelRegistry = [](ort::OrtEp* self, const ort::OrtKernelRegistry** registry) noexcept {
+    *registry = static_cast<Ep*>(self)->memcpy_->registry();
+    return static_cast<ort::OrtStatus*>(nullptr);
+  };
+  Sync = [](ort::OrtEp* self) noexcept {
+    auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.gpu_->device().Wait(); });
+  };
+  GetDefaultMemoryDevice = [](const ort::OrtEp* self, const ort::OrtMemoryDevice** memory) noexcept {
+    const auto& ep = *static_cast<const Ep*>(self);
+    *memory = ep.api_.MemoryInfo_GetMemoryDevice(ep.gpu_->memory());
+    return static_cast<ort::OrtStatus*>(nullptr);
+  };
+}
+
+void Ep::OfferCapture() {
+  if (gpu_ == nullptr) {
+    throw Error("bolt: the option cuda_graph is for sessions on a GPU, this one is not: " + place_.no_gpu);
+  }
+  if (api_.minor < ort::kOldestGraphMinor) {
+    throw Error(
+        "bolt: the option cuda_graph needs ONNX Runtime 1.26 or newer; upgrade with: "
+        "pip install -U 'onnxruntime>=1.26'");
+  }
+  state_->capture = std::make_unique<Capture>(gpu_->device());
+  CreateSyncStreamForDevice = [](ort::OrtEp* self, const ort::OrtMemoryDevice*,
+                                 ort::OrtSyncStreamImpl** stream) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] {
+      *stream = std::make_unique<Stream>(ep.api_, ep.state_->capture->stream()).release();
+    });
+  };
+  OnRunStart = [](ort::OrtEp* self, const ort::OrtRunOptions* run) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.state_->capture->RunStarts(ep.GraphId(run)); });
+  };
+  OnRunEnd = [](ort::OrtEp* self, const ort::OrtRunOptions* run, bool) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.state_->capture->RunEnds(ep.GraphId(run)); });
+  };
+  IsGraphCaptureEnabled = [](const ort::OrtEp*) noexcept { return true; };
+  IsGraphCaptured = [](const ort::OrtEp* self, int id) noexcept {
+    return static_cast<const Ep*>(self)->state_->capture->Has(id);
+  };
+  ReplayGraph = [](ort::OrtEp* self, int id) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.state_->capture->Replay(id); });
+  };
+  ReleaseCapturedGraph = [](ort::OrtEp* self, int id) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] { ep.state_->capture->Release(id); });
+  };
+}
+
+// The caller's number of the graph that a run is; negative: it is not to be captured.
+int Ep::GraphId(const ort::OrtRunOptions* run) const noexcept {
+  const char* const text = run == nullptr ? nullptr : api_.GetRunConfigEntry(run, "gpu_graph_id");
+  return text == nullptr ? 0 : std::atoi(text);
 }
 
 void Ep::Claim(const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) const {
@@ -178,8 +258,8 @@ std::unique_ptr<Kernel> Ep::Load(const ort::OrtGraph* graph, const ort::OrtNode*
     const std::string partition = Need(api_, node, "partition_name");
     const std::string folder = ArtifactFolder(graph);
     const Manifest manifest = ReadManifest(ResolveInside(folder, Need(api_, node, "ep_cache_context")));
-    const Variant& variant = ChooseVariant(manifest, partition, options_.target);
-    auto module = std::make_unique<const Module>(folder, variant);
+    const Variant& variant = ChooseVariant(manifest, partition, options_.target, place_);
+    auto module = std::make_unique<const Module>(folder, variant, state_->device);
     const BoltModuleTable& table = module->table();
     CheckValues(api_, "input", Inputs(api_, node), table.inputs, table.input_count);
     CheckValues(api_, "output", Outputs(api_, node), table.outputs, table.output_count);

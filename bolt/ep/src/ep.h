@@ -4,10 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "kernel.h"
+#include "manifest.h"
+#include "offer.h"
 #include "ort_abi.h"
+#include "transfer.h"
 
 namespace bolt {
 
@@ -19,6 +23,9 @@ struct Options {
   std::string target;        // target: run only variants of this target
   std::string context_path;  // ep.context_file_path: where a model that was loaded from memory lies
 
+  std::optional<int32_t> device_id;  // device_id: the GPU, as CUDA numbers it
+  bool cuda_graph = false;           // cuda_graph: capture runs and replay them
+
   bool generate = false;  // ep.context_enable: asked to write an EPContext model
 
   // Throws Error for an option that does not exist or has no meaning.
@@ -27,9 +34,14 @@ struct Options {
 
 class Ep : public ort::OrtEp {
  public:
-  Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options);
+  // `gpu` is what the session runs on, null for the CPU; `no_gpu` says why it is the CPU. Throws Error.
+  Ep(const ort::Api& api, const ort::OrtLogger* logger, Options options, const Offer* gpu,
+     std::string no_gpu);
 
  private:
+  void OfferGpuCallbacks();
+  void OfferCapture();
+  int GraphId(const ort::OrtRunOptions* run) const noexcept;
   void Claim(const ort::OrtGraph* graph, ort::OrtEpGraphSupportInfo* support) const;
   std::unique_ptr<Kernel> Load(const ort::OrtGraph* graph, const ort::OrtNode* fused) const;
   std::string ArtifactFolder(const ort::OrtGraph* graph) const;
@@ -38,7 +50,10 @@ class Ep : public ort::OrtEp {
   const ort::Api& api_;
   const ort::OrtLogger* const logger_;
   const Options options_;
+  const Offer* const gpu_;
+  const Place place_;
   const std::shared_ptr<SessionState> state_;
+  std::unique_ptr<MemcpyKernels> memcpy_;
 };
 
 }  // namespace bolt

@@ -1,12 +1,15 @@
-// A claimed node: runs its module with ONNX Runtime's tensors, threads and outputs.
+// A claimed node: runs its module with ONNX Runtime's tensors, threads or stream, and outputs.
 #ifndef BOLT_EP_KERNEL_H_
 #define BOLT_EP_KERNEL_H_
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "capture.h"
+#include "device.h"
 #include "module.h"
 #include "ort_abi.h"
 #include "threads.h"
@@ -16,9 +19,20 @@ namespace bolt {
 
 // What the kernels of one session share.
 struct SessionState {
-  explicit SessionState(int32_t thread_option) noexcept : threads(thread_option) {}
+  SessionState(int32_t thread_option, Device* session_device) noexcept
+      : threads(thread_option), device(session_device) {}
+
+  // The stream for runs that ONNX Runtime gives none. Throws Error.
+  StreamHandle& OwnStream();
+
   Threads threads;
   Workspaces workspaces;
+  Device* const device;              // null: the CPU
+  std::unique_ptr<Capture> capture;  // null: runs are not captured
+
+ private:
+  std::once_flag made_;
+  std::unique_ptr<StreamHandle> stream_;
 };
 
 // Where a module's values are at the node that ONNX Runtime made of the EPContext node: it merges inputs that
@@ -28,6 +42,8 @@ struct Wiring {
   std::vector<size_t> inputs;   // index of the node's input for each of the module's
   std::vector<size_t> outputs;  // index of the node's output for each of the module's, or kDropped
 };
+
+class Call;
 
 class Kernel : public ort::OrtNodeComputeInfo {
  public:
@@ -43,6 +59,7 @@ class Kernel : public ort::OrtNodeComputeInfo {
  private:
   ort::OrtStatus* Run(ort::OrtKernelContext* context) const noexcept;
   void RunOrThrow(ort::OrtKernelContext* context) const;
+  void Invoke(const BoltTensor* inputs, Call* call) const;
 
   const ort::Api& api_;
   const std::string name_;

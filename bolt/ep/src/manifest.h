@@ -10,6 +10,11 @@
 
 namespace bolt {
 
+class Device;
+
+// The architecture that variants for GPUs have.
+inline constexpr char kCudaArch[] = "cuda";
+
 // The manifest schema this library reads.
 inline constexpr int64_t kManifestSchema = 1;
 
@@ -29,7 +34,9 @@ struct WeightsSlice {
 struct Variant {
   std::string target;
   std::string arch;
-  std::vector<std::string> features;  // that the CPU must have
+  // CPU features that must all be there; of a GPU the compute capabilities it runs on ("sm80"), one of them.
+  std::vector<std::string> features;
+  std::string machine;  // architecture of the CPU beside the GPU; empty for the CPU itself
   ModuleFile module;
   std::optional<WeightsSlice> weights;
 };
@@ -42,12 +49,18 @@ struct Manifest {
 // Reads and checks the manifest at the absolute path `path`. Throws Error.
 Manifest ReadManifest(const std::string& path);
 
-// Why this machine can't run a variant; empty when it can.
-std::string Obstacle(const Variant& variant);
+// Where a session runs.
+struct Place {
+  const Device* gpu = nullptr;  // null: the CPU
+  std::string no_gpu;           // then: why it is no GPU, and what to do
+};
 
-// The first variant of `partition` that this machine can run or, with `target`, that one. Throws Error.
+// Why a variant can't run there; empty when it can.
+std::string Obstacle(const Variant& variant, const Place& place);
+
+// The first variant of `partition` that can run there or, with `target`, that one. Throws Error.
 const Variant& ChooseVariant(const Manifest& manifest, const std::string& partition,
-                             const std::string& target);
+                             const std::string& target, const Place& place);
 
 }  // namespace bolt
 

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "sha256.h"
 #include "status.h"
@@ -18,17 +19,32 @@ void CheckSha256(const Mapping& file, const std::string& path, const std::string
               expected + "; copy the artifact again or run `bolt optimize` again");
 }
 
-// Weights are mapped and verified once per process and kept while any session uses them.
+std::shared_ptr<const Mapping> VerifiedMapping(const std::string& path, const WeightsSlice& slice) {
+  auto weights = std::make_shared<const Mapping>(path, slice.offset, slice.bytes);
+  CheckSha256(*weights, path, slice.sha256);
+  return weights;
+}
+
+// The weights where the module reads them: mapped for the CPU, copied to a GPU.
+std::shared_ptr<const void> LoadWeights(const std::string& path, const WeightsSlice& slice, Device* device) {
+  const std::shared_ptr<const Mapping> mapping = VerifiedMapping(path, slice);
+  if (device == nullptr) return {mapping, mapping->data()};
+  const auto buffer = std::make_shared<const DeviceBuffer>(*device, slice.bytes);
+  Copy(*device, buffer->data(), mapping->data(), slice.bytes, nullptr);
+  return {buffer, buffer->data()};
+}
+
+// Weights are loaded and verified once per process and device, and kept while any session uses them.
 class WeightsCache {
  public:
-  std::shared_ptr<const Mapping> Get(const std::string& path, const WeightsSlice& slice) {
+  std::shared_ptr<const void> Get(const std::string& path, const WeightsSlice& slice, Device* device) {
     const std::string key = FileIdentity(path) + std::to_string(slice.offset) + ":" +
-                            std::to_string(slice.bytes) + ":" + slice.sha256;
+                            std::to_string(slice.bytes) + ":" + slice.sha256 + ":" +
+                            (device == nullptr ? "cpu" : std::to_string(device->ordinal()));
     const std::lock_guard lock(mutex_);
-    std::weak_ptr<const Mapping>& entry = entries_[key];
-    if (std::shared_ptr<const Mapping> weights = entry.lock()) return weights;
-    auto weights = std::make_shared<const Mapping>(path, slice.offset, slice.bytes);
-    CheckSha256(*weights, path, slice.sha256);
+    std::weak_ptr<const void>& entry = entries_[key];
+    if (std::shared_ptr<const void> weights = entry.lock()) return weights;
+    std::shared_ptr<const void> weights = LoadWeights(path, slice, device);
     entry = weights;
     return weights;
   }
@@ -41,25 +57,29 @@ class WeightsCache {
 
  private:
   std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<const Mapping>> entries_;
+  std::map<std::string, std::weak_ptr<const void>> entries_;
 };
 
 }  // namespace
 
 void Module::Unload::operator()(void* handle) const noexcept { dlclose(handle); }
 
-Module::Module(const std::string& folder, const Variant& variant) {
+Module::Module(const std::string& folder, const Variant& variant, Device* device) : device_(device) {
   const std::string path = ResolveInside(folder, variant.module.path);
   Load(path, variant.module);
   CheckTable(path, variant);
   if (variant.weights) {
-    weights_ = WeightsCache::Instance().Get(ResolveInside(folder, variant.weights->path), *variant.weights);
+    const std::string file = ResolveInside(folder, variant.weights->path);
+    weights_ = WeightsCache::Instance().Get(file, *variant.weights, device);
   }
   Create(path);
 }
 
 Module::~Module() {
-  if (instance_ != nullptr) table_->destroy(instance_);
+  if (instance_ == nullptr) return;
+  // Its kernels and weights may be at work still.
+  if (device_ != nullptr) device_->WaitForEverything();
+  table_->destroy(instance_);
 }
 
 void Module::Load(const std::string& path, const ModuleFile& file) {
@@ -96,8 +116,9 @@ void Module::CheckTable(const std::string& path, const Variant& variant) const {
 
 void Module::Create(const std::string& path) {
   char error[kModuleErrorBytes] = "";
-  const void* weights = weights_ ? weights_->data() : nullptr;
-  if (table_->create(weights, &instance_, error, sizeof(error)) != 0) {
+  std::optional<DeviceScope> scope;
+  if (device_ != nullptr) scope.emplace(*device_);
+  if (table_->create(weights_.get(), &instance_, error, sizeof(error)) != 0) {
     throw Error("module " + path + " could not start: " + error);
   }
 }

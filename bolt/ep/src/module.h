@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bolt/module_abi.h"
+#include "device.h"
 #include "file.h"
 #include "manifest.h"
 
@@ -16,8 +17,9 @@ inline constexpr size_t kModuleErrorBytes = 512;
 
 class Module {
  public:
-  // Checks hashes, loads and creates `variant` of the artifact in `folder` (absolute and real). Throws Error.
-  Module(const std::string& folder, const Variant& variant);
+  // Checks hashes, loads and creates `variant` of the artifact in `folder` (absolute and real), for `device`
+  // or, without one, the CPU. Throws Error.
+  Module(const std::string& folder, const Variant& variant, Device* device);
   ~Module();
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
@@ -34,9 +36,10 @@ class Module {
     void operator()(void* handle) const noexcept;
   };
 
+  Device* const device_;
   // Declared in the order of life: the weights outlive the instance, the library outlives both.
   std::unique_ptr<void, Unload> library_;
-  std::shared_ptr<const Mapping> weights_;
+  std::shared_ptr<const void> weights_;
   const BoltModuleTable* table_ = nullptr;
   BoltModule* instance_ = nullptr;
 };

@@ -15,12 +15,18 @@ namespace bolt::ort {
 
 // The oldest runtime (1.x) whose tables hold everything a CPU execution provider needs.
 inline constexpr uint32_t kOldestMinor = 23;
+// The oldest runtime (1.x.y) with what a GPU needs: kernels of our own for copies between host and device.
+inline constexpr uint32_t kOldestGpuMinor = 24;
+inline constexpr uint32_t kOldestGpuPatch = 4;
+// Since when graphs are captured and replayed.
+inline constexpr uint32_t kOldestGraphMinor = 26;
 // The version of the callback structs below.
 inline constexpr uint32_t kStructVersion = 29;
 
 struct OrtAllocator;
 struct OrtApi;
 struct OrtCustomOpDomain;
+struct OrtDataType;
 struct OrtDataTransferImpl;
 struct OrtDeviceEpIncompatibilityDetails;
 struct OrtEp;
@@ -34,6 +40,10 @@ struct OrtGraph;
 struct OrtGraphicsInteropConfig;
 struct OrtHardwareDevice;
 struct OrtKernelContext;
+struct OrtKernelDef;
+struct OrtKernelDefBuilder;
+struct OrtKernelImpl;
+struct OrtKernelInfo;
 struct OrtKernelRegistry;
 struct OrtKeyValuePairs;
 struct OrtLogger;
@@ -46,6 +56,7 @@ struct OrtOpAttr;
 struct OrtResourceCount;
 struct OrtRunOptions;
 struct OrtSessionOptions;
+struct OrtSharedPrePackedWeightCache;
 struct OrtStatus;
 struct OrtSyncStream;
 struct OrtSyncStreamImpl;
@@ -60,6 +71,10 @@ using Enum = int;
 enum ErrorCode : Enum { kFail = 1, kInvalidArgument = 2, kNotImplemented = 9, kInvalidGraph = 10 };
 enum AttributeType : Enum { kAttributeInt = 1, kAttributeString = 5 };
 enum HardwareType : Enum { kHardwareCpu = 0, kHardwareGpu = 1, kHardwareNpu = 2 };
+enum MemoryDeviceType : Enum { kMemoryCpu = 0, kMemoryGpu = 1 };
+enum DeviceMemory : Enum { kMemoryDefault = 0, kMemoryHostAccessible = 5 };
+enum AllocatorType : Enum { kDeviceAllocator = 0 };
+enum MemType : Enum { kCpuInput = -2, kCpuOutput = -1 };
 enum LogLevel : Enum { kLogVerbose, kLogInfo, kLogWarning, kLogError, kLogFatal };
 enum Compatibility : Enum {
   kCompatibilityNotApplicable,
@@ -74,6 +89,7 @@ struct OrtApiBase {
 };
 
 using ParallelForBody = void (*)(void*, size_t);
+using KernelCreateFn = OrtStatus* (*)(void*, const OrtKernelInfo*, OrtKernelImpl**);
 
 // X(slot, since 1.x, name, return type, parameters)
 #define BOLT_ORT_API(X)                                                                                    \
@@ -104,6 +120,7 @@ using ParallelForBody = void (*)(void*, size_t);
   X(290, 23, GetValueInfoTypeInfo, OrtStatus*, (const OrtValueInfo*, const OrtTypeInfo**))                 \
   X(295, 23, CreateKeyValuePairs, void, (OrtKeyValuePairs**))                                              \
   X(296, 23, AddKeyValuePair, void, (OrtKeyValuePairs*, const char*, const char*))                         \
+  X(297, 23, GetKeyValue, const char*, (const OrtKeyValuePairs*, const char*))                             \
   X(298, 23, GetKeyValuePairs, void,                                                                       \
     (const OrtKeyValuePairs*, const char* const**, const char* const**, size_t*))                          \
   X(300, 23, ReleaseKeyValuePairs, void, (OrtKeyValuePairs*))                                              \
@@ -125,6 +142,7 @@ using ParallelForBody = void (*)(void*, size_t);
   X(355, 23, Node_GetNumOutputs, OrtStatus*, (const OrtNode*, size_t*))                                    \
   X(356, 23, Node_GetOutputs, OrtStatus*, (const OrtNode*, const OrtValueInfo**, size_t))                  \
   X(361, 23, Node_GetAttributeByName, OrtStatus*, (const OrtNode*, const char*, const OrtOpAttr**))        \
+  X(373, 23, GetRunConfigEntry, const char*, (const OrtRunOptions*, const char*))                          \
   X(378, 23, GetTensorData, OrtStatus*, (const OrtValue*, const void**))                                   \
   X(379, 23, GetSessionOptionsConfigEntries, OrtStatus*, (const OrtSessionOptions*, OrtKeyValuePairs**))   \
   X(384, 23, SyncStream_GetHandle, void*, (OrtSyncStream*))                                                \
@@ -132,22 +150,42 @@ using ParallelForBody = void (*)(void*, size_t);
     (const OrtValue*, Enum*, const int64_t**, size_t*))                                                    \
   X(423, 28, KernelContext_GetSyncStream, OrtStatus*, (const OrtKernelContext*, OrtSyncStream**))
 
-#define BOLT_ORT_EP_API(X)                                                                      \
-  X(0, 23, CreateEpDevice, OrtStatus*,                                                          \
-    (OrtEpFactory*, const OrtHardwareDevice*, const OrtKeyValuePairs*, const OrtKeyValuePairs*, \
-     OrtEpDevice**))                                                                            \
-  X(1, 23, ReleaseEpDevice, void, (OrtEpDevice*))                                               \
-  X(2, 23, EpGraphSupportInfo_AddNodesToFuse, OrtStatus*,                                       \
-    (OrtEpGraphSupportInfo*, const OrtNode* const*, size_t, const OrtNodeFusionOptions*))       \
-  X(5, 23, EpDevice_AddAllocatorInfo, OrtStatus*, (OrtEpDevice*, const OrtMemoryInfo*))         \
-  X(6, 23, MemoryInfo_GetMemoryDevice, const OrtMemoryDevice*, (const OrtMemoryInfo*))          \
-  X(7, 23, Value_GetMemoryDevice, const OrtMemoryDevice*, (const OrtValue*))                    \
-  X(8, 23, MemoryDevice_AreEqual, bool, (const OrtMemoryDevice*, const OrtMemoryDevice*))       \
-  X(9, 23, MemoryDevice_GetDeviceType, Enum, (const OrtMemoryDevice*))                          \
-  X(10, 23, MemoryDevice_GetMemoryType, Enum, (const OrtMemoryDevice*))                         \
-  X(11, 23, MemoryDevice_GetVendorId, uint32_t, (const OrtMemoryDevice*))                       \
-  X(12, 23, MemoryDevice_GetDeviceId, uint32_t, (const OrtMemoryDevice*))                       \
-  X(13, 23, SyncStream_GetImpl, const OrtSyncStreamImpl*, (const OrtSyncStream*))
+#define BOLT_ORT_EP_API(X)                                                                          \
+  X(0, 23, CreateEpDevice, OrtStatus*,                                                              \
+    (OrtEpFactory*, const OrtHardwareDevice*, const OrtKeyValuePairs*, const OrtKeyValuePairs*,     \
+     OrtEpDevice**))                                                                                \
+  X(1, 23, ReleaseEpDevice, void, (OrtEpDevice*))                                                   \
+  X(2, 23, EpGraphSupportInfo_AddNodesToFuse, OrtStatus*,                                           \
+    (OrtEpGraphSupportInfo*, const OrtNode* const*, size_t, const OrtNodeFusionOptions*))           \
+  X(5, 23, EpDevice_AddAllocatorInfo, OrtStatus*, (OrtEpDevice*, const OrtMemoryInfo*))             \
+  X(6, 23, MemoryInfo_GetMemoryDevice, const OrtMemoryDevice*, (const OrtMemoryInfo*))              \
+  X(7, 23, Value_GetMemoryDevice, const OrtMemoryDevice*, (const OrtValue*))                        \
+  X(8, 23, MemoryDevice_AreEqual, bool, (const OrtMemoryDevice*, const OrtMemoryDevice*))           \
+  X(9, 23, MemoryDevice_GetDeviceType, Enum, (const OrtMemoryDevice*))                              \
+  X(10, 23, MemoryDevice_GetMemoryType, Enum, (const OrtMemoryDevice*))                             \
+  X(11, 23, MemoryDevice_GetVendorId, uint32_t, (const OrtMemoryDevice*))                           \
+  X(12, 23, MemoryDevice_GetDeviceId, uint32_t, (const OrtMemoryDevice*))                           \
+  X(13, 23, SyncStream_GetImpl, const OrtSyncStreamImpl*, (const OrtSyncStream*))                   \
+  X(16, 24, CreateHardwareDevice, OrtStatus*,                                                       \
+    (Enum, uint32_t, uint32_t, const char*, const OrtKeyValuePairs*, OrtHardwareDevice**))          \
+  X(17, 24, ReleaseHardwareDevice, void, (OrtHardwareDevice*))                                      \
+  X(18, 24, CreateKernelRegistry, OrtStatus*, (OrtKernelRegistry**))                                \
+  X(19, 24, ReleaseKernelRegistry, void, (OrtKernelRegistry*))                                      \
+  X(20, 24, KernelRegistry_AddKernel, OrtStatus*,                                                   \
+    (OrtKernelRegistry*, const OrtKernelDef*, KernelCreateFn, void*))                               \
+  X(21, 24, CreateKernelDefBuilder, OrtStatus*, (OrtKernelDefBuilder**))                            \
+  X(22, 24, ReleaseKernelDefBuilder, void, (OrtKernelDefBuilder*))                                  \
+  X(23, 24, KernelDefBuilder_SetOperatorType, OrtStatus*, (OrtKernelDefBuilder*, const char*))      \
+  X(24, 24, KernelDefBuilder_SetDomain, OrtStatus*, (OrtKernelDefBuilder*, const char*))            \
+  X(25, 24, KernelDefBuilder_SetSinceVersion, OrtStatus*, (OrtKernelDefBuilder*, int, int))         \
+  X(26, 24, KernelDefBuilder_SetExecutionProvider, OrtStatus*, (OrtKernelDefBuilder*, const char*)) \
+  X(27, 24, KernelDefBuilder_SetInputMemType, OrtStatus*, (OrtKernelDefBuilder*, size_t, Enum))     \
+  X(28, 24, KernelDefBuilder_SetOutputMemType, OrtStatus*, (OrtKernelDefBuilder*, size_t, Enum))    \
+  X(29, 24, KernelDefBuilder_AddTypeConstraint, OrtStatus*,                                         \
+    (OrtKernelDefBuilder*, const char*, const OrtDataType* const*, size_t))                         \
+  X(32, 24, KernelDefBuilder_Build, OrtStatus*, (OrtKernelDefBuilder*, OrtKernelDef**))             \
+  X(33, 24, ReleaseKernelDef, void, (OrtKernelDef*))                                                \
+  X(40, 24, GetTensorDataType, OrtStatus*, (Enum, const OrtDataType**))
 
 #define BOLT_ORT_DECLARE(slot, since, name, ret, params) using name##Fn = ret(*) params;
 BOLT_ORT_API(BOLT_ORT_DECLARE)
@@ -161,22 +199,33 @@ struct Api {
   BOLT_ORT_EP_API(BOLT_ORT_MEMBER)
 #undef BOLT_ORT_MEMBER
   uint32_t minor = 0;  // of the runtime: 31 for 1.31.1
+  uint32_t patch = 0;  // 1 for 1.31.1
   // What goes into every `ort_version_supported`: 1.26.0 rejects values above its own.
   uint32_t struct_version = 0;
 };
 
-// The minor number of "1.31.1"; 0 when the text is not a version 1.x.
-inline uint32_t MinorOf(const char* version) noexcept {
-  if (version[0] != '1' || version[1] != '.') return 0;
-  uint32_t minor = 0;
-  for (const char* p = version + 2; *p >= '0' && *p <= '9'; ++p)
-    minor = minor * 10 + static_cast<uint32_t>(*p - '0');
-  return minor;
+// The number that starts at `*text`, which is moved behind it.
+inline uint32_t ReadNumber(const char** text) noexcept {
+  uint32_t number = 0;
+  for (; **text >= '0' && **text <= '9'; ++*text) number = number * 10 + static_cast<uint32_t>(**text - '0');
+  return number;
+}
+
+// Minor and patch number of "1.31.1"; zeros when the text is not a version 1.x.
+inline void ReadVersion(const char* version, Api* api) noexcept {
+  if (version[0] != '1' || version[1] != '.') return;
+  version += 2;
+  api->minor = ReadNumber(&version);
+  if (*version == '.') api->patch = ReadNumber(&++version);
+}
+
+inline bool HasGpuSupport(const Api& api) noexcept {
+  return api.minor > kOldestGpuMinor || (api.minor == kOldestGpuMinor && api.patch >= kOldestGpuPatch);
 }
 
 // Resolves every function; false when the runtime is too old (or not 1.x) to be used at all.
 inline bool Resolve(const OrtApiBase* base, Api* api) noexcept {
-  api->minor = MinorOf(base->GetVersionString());
+  ReadVersion(base->GetVersionString(), api);
   api->struct_version = api->minor < kStructVersion ? api->minor : kStructVersion;
   if (api->minor < kOldestMinor) return false;
   const void* table = base->GetApi(kOldestMinor);
@@ -204,6 +253,17 @@ struct OrtNodeComputeInfo {
   OrtStatus* (*CreateState)(OrtNodeComputeInfo*, OrtNodeComputeContext*, void**);
   OrtStatus* (*Compute)(OrtNodeComputeInfo*, void*, OrtKernelContext*);
   void (*ReleaseState)(OrtNodeComputeInfo*, void*);
+};
+
+struct OrtKernelImpl {
+  uint32_t ort_version_supported;
+  uint32_t flags;
+  OrtStatus* (*Compute)(OrtKernelImpl*, OrtKernelContext*);
+  void (*Release)(OrtKernelImpl*);
+  OrtStatus* (*PrePackWeight)(OrtKernelImpl*, const OrtValue*, int, OrtAllocator*,
+                              OrtSharedPrePackedWeightCache*, bool*);
+  OrtStatus* (*SetSharedPrePackedWeight)(OrtKernelImpl*, const void* const*, const size_t*, size_t,
+                                         int);  // 1.24
 };
 
 struct OrtAllocator {
