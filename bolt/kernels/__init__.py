@@ -31,6 +31,7 @@ from bolt.kernels.cuda_softmax import CudaSoftmax
 from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80
+from bolt.kernels.cutlass_dual_gemm_sm80 import CutlassDualGemm
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
 from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90
 from bolt.kernels.family import DeviceFamily, Family
@@ -60,6 +61,7 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassConvSm80(),
     CutlassConvTransposeSm80(),
     CutlassAttention(),
+    CutlassDualGemm(),
     CudaDepthwise(),
     CudaConvDirect(),
     CudaConvTranspose(),

@@ -47,6 +47,9 @@ PERFORMANCE_WARNING = "(C75"
 ENVIRONMENT = {"NVCC_PREPEND_FLAGS": "", "NVCC_APPEND_FLAGS": ""}
 """Flags from outside would not be in the cache's keys."""
 
+EXAMPLES = ("41_fused_multi_head_attention", "45_dual_gemm")
+"""Of CUTLASS, whose kernels units are made of."""
+
 _SYSTEM = Path("/usr/local/cuda")
 
 
@@ -64,9 +67,9 @@ class Cutlass:
 
     @property
     def include(self) -> tuple[Path, ...]:
-        """Its include folders; the attention kernel is one of its examples."""
-        attention = self.root / "examples" / "41_fused_multi_head_attention"
-        return self.root / "include", self.root / "tools" / "util" / "include", attention
+        """Its include folders; the attention and the dual GEMM kernel are among its examples."""
+        examples = (self.root / "examples" / name for name in EXAMPLES)
+        return self.root / "include", self.root / "tools" / "util" / "include", *examples
 
     @property
     def identity(self) -> str:
