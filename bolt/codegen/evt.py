@@ -121,17 +121,16 @@ class Tree:
 
     Attributes:
         functor: the class template its compute node applies.
-        types: `using` declarations; `Tree` is the root, `Map` (the thread layout) is to be declared before.
-        arguments: C++ expression of type `Tree::Arguments` for a `BoltGemm` or `BoltConv` called `g` whose
-            output is `{d}` with steps `{row}` and `{batch}`.
+        types: `using` declarations; `Tree` is the root. To be declared before: `Map` (the thread layout),
+            `NEAREST` (the rounding), and the namespace `fusion` (cutlass::epilogue::threadblock).
+        arguments: C++ statements that define `tree`, of type `Tree::Arguments`, for the `BoltExtra`s of `g`.
     """
 
     functor: str
     types: tuple[str, ...]
-    arguments: str
+    arguments: tuple[str, ...]
 
 
-FUSION = "cutlass::epilogue::threadblock"
 _STRIDES = {
     "row": "cute::Stride<cute::_0, cute::_1, int64_t>",
     "column": "cute::Stride<int64_t, cute::_0, int64_t>",
@@ -153,18 +152,21 @@ def _node(extra: Extra) -> str:
     """C++ type of the visitor that loads an input."""
     element = ELEMENTS[extra.dtype]
     if extra.kind == "scalar":
-        return f"{FUSION}::VisitorScalarBroadcast<{element}, cute::Stride<cute::_0, cute::_0, int>>"
-    return f"{FUSION}::" + _VISITORS[extra.kind].format(t=element, s=_STRIDES[extra.kind])
+        return f"fusion::VisitorScalarBroadcast<{element}, cute::Stride<cute::_0, cute::_0, int>>"
+    return "fusion::" + _VISITORS[extra.kind].format(t=element, s=_STRIDES[extra.kind])
 
 
 def _arguments(extra: Extra, index: int) -> str:
-    """Host arguments of that visitor."""
+    """The statement that defines host arguments of that visitor, `in0` and so on."""
     entry, element = f"g.extras[{index}]", ELEMENTS[extra.dtype]
     if extra.kind == "scalar":
         step = f"{{cute::_0{{}}, cute::_0{{}}, (int){entry}.strides[0]}}"
-        return f"typename In{index}::Arguments{{{{}}, {{({element} const*){entry}.data}}, {step}}}"
+        scalar = f"{{({element} const*){entry}.data}}"
+        return f"const typename In{index}::Arguments in{index}{{{{}}, {scalar}, {step}}};"
     steps = _STEPS[extra.kind].format(e=entry)
-    return f"typename In{index}::Arguments{{({element}*){entry}.data, {element}(0), {steps}}}"
+    return (
+        f"const typename In{index}::Arguments in{index}{{({element}*){entry}.data, {element}(0), {steps}}};"
+    )
 
 
 def tree(
@@ -189,22 +191,23 @@ def tree(
         name: of the functor.
     """
     element, stride = ELEMENTS[out], _STRIDES["full"]
-    nearest = "cutlass::FloatRoundStyle::round_to_nearest"
     loads = [f"using In{i} = {_node(e)};" for i, e in enumerate(extras)]
     children = ", ".join(["Accumulator", *(f"In{i}" for i in range(len(extras)))])
     types = (
-        f"using Accumulator = {FUSION}::VisitorAccFetch;",
+        "using Accumulator = fusion::VisitorAccFetch;",
         *loads,
-        f"using Apply = {FUSION}::VisitorCompute<{name}, float, float, {nearest}>;",
-        f"using Value = {FUSION}::Sm80EVT<Apply, {children}>;",
-        f"using Store = {FUSION}::VisitorAuxStore<Map, {element}, {nearest}, {stride}>;",
-        f"using Tree = {FUSION}::Sm80EVT<Store, Value>;",
+        f"using Apply = fusion::VisitorCompute<{name}, float, float, NEAREST>;",
+        f"using Value = fusion::Sm80EVT<Apply, {children}>;",
+        f"using Store = fusion::VisitorAuxStore<Map, {element}, NEAREST, {stride}>;",
+        "using Tree = fusion::Sm80EVT<Store, Value>;",
     )
-    inputs = [_arguments(e, i) for i, e in enumerate(extras)]
-    value = ", ".join(["typename Accumulator::Arguments{}", *inputs, "typename Apply::Arguments{}"])
-    store = f"typename Store::Arguments{{({element}*){d}, {{{row}, cute::_1{{}}, {batch}}}}}"
+    names = [f"in{i}" for i in range(len(extras))]
+    value = ", ".join(["typename Accumulator::Arguments{}", *names, "typename Apply::Arguments{}"])
+    arguments = (
+        *(_arguments(e, i) for i, e in enumerate(extras)),
+        f"const typename Store::Arguments store{{({element}*){d}, {{{row}, cute::_1{{}}, {batch}}}}};",
+        f"const typename Tree::Arguments tree{{typename Value::Arguments{{{value}}}, store}};",
+    )
     return Tree(
-        functor=functor(epilogue, name=name, inputs=len(extras), out=out),
-        types=types,
-        arguments=f"typename Tree::Arguments{{typename Value::Arguments{{{value}}}, {store}}}",
+        functor=functor(epilogue, name=name, inputs=len(extras), out=out), types=types, arguments=arguments
     )

@@ -65,7 +65,7 @@ def _misaligned_extra(index: int, extra: evt.Extra, vector: int) -> list[str]:
     entry = f"g.extras[{index}]"
     parts = [f"!bolt::is_aligned({entry}.data, {bytes_})", f"{entry}.strides[0] % {bytes_ // size}"]
     if extra.kind == "full":
-        parts.append(f"{entry}.strides[1] % {bytes_ // size}")
+        parts.append(f"(g.m > 1 && {entry}.strides[1] % {bytes_ // size})")
     return [" || ".join(parts)]
 
 

@@ -118,15 +118,20 @@ def tiles(target: Target, kind: str, element: str, accumulator: str = "f32") -> 
 def unaligned_tiles(target: Target, kind: str, element: str, accumulator: str = "f32") -> tuple[Tile, ...]:
     """Tiles for operands aligned to their element only.
 
-    cp.async copies 4 bytes at least, so narrower elements go through registers, which two stages do.
+    cp.async copies 4 bytes at least, so narrower elements go through registers, which two stages do. Each has
+    an address and a predicate; beside the accumulators of a large warp tile they would spill.
     """
     found: dict[Tile, None] = {}
     for tile in tiles(target, kind, element, accumulator).legal:
-        if tile.alignments[-1] == 1:
+        if ELEMENT_BYTES[element] == 4 and tile.alignments[-1] == 1:
             found[tile] = None
-        elif tile.opclass == "TensorOp" and ELEMENT_BYTES[element] == 2:
-            found[replace(tile, stages=2, alignments=(*tile.alignments, 1))] = None
+        elif ELEMENT_BYTES[element] == 2 and tile.warp[0] * tile.warp[1] <= MOST_UNALIGNED:
+            found[replace(tile, stages=2, alignments=tuple(dict.fromkeys((*tile.alignments, 1))))] = None
     return tuple(found)
+
+
+MOST_UNALIGNED = 64 * 32
+"""Accumulators of a warp that leave room for copies of single elements."""
 
 
 def _obstacle(tile: Tile, target: Target) -> str | None:

@@ -119,9 +119,11 @@ def test_the_tree_loads_each_input_by_its_kind() -> None:
     visitors = ("VisitorRowBroadcast<Map, float", "VisitorAuxLoad<Map, cutlass::half_t")
     visitors += ("VisitorColBroadcast<Map, cutlass::bfloat16_t", "VisitorScalarBroadcast<uint8_t")
     assert len(loads) == 4 and all(v in line for v, line in zip(visitors, loads, strict=True))
-    places = [tree.arguments.index(f"typename In{i}::Arguments") for i in range(4)]
-    assert places == sorted(places) and places[0] > tree.arguments.index("Accumulator::Arguments")
-    assert "{g.ldd, cute::_1{}, g.d_batch}" in tree.arguments
+    assert [line.split("{")[0] for line in tree.arguments[:4]] == [
+        f"const typename In{i}::Arguments in{i}" for i in range(4)
+    ]
+    assert "{g.ldd, cute::_1{}, g.d_batch}" in tree.arguments[4]
+    assert "Accumulator::Arguments{}, in0, in1, in2, in3, typename Apply" in tree.arguments[5]
     assert "Accumulator, In0, In1, In2, In3>" in "".join(tree.types)
 
 
