@@ -70,15 +70,20 @@ class Schedule:
 
     def next(self) -> Piece | None:
         """The most promising piece, or None when all candidates were handed out."""
-        open_ = [i for i, count in enumerate(self._count) if self._done[i] < count]
+        open_ = self.promising()
         if not open_:
             return None
-        index = max(open_, key=lambda i: (self._gain[i], -i))
+        index = open_[0]
         start = self._done[index]
         stop = min(start + (LATER if start else FIRST), self._count[index])
         self._done[index] = stop
         self._gain[index] *= DECAY
         return Piece(index, start, stop)
+
+    def promising(self) -> list[int]:
+        """The specs with candidates left, most promising first."""
+        open_ = [i for i, count in enumerate(self._count) if self._done[i] < count]
+        return sorted(open_, key=lambda i: (-self._gain[i], i))
 
     def fruitless(self, index: int) -> None:
         """Tells that the last piece of a spec found nothing faster."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from bolt.errors import CompileError, TargetError
 from bolt.kernels.family import Candidate, Family
 from bolt.ops.spec import Spec
-from bolt.options import Options, cores
+from bolt.options import Options
 from bolt.report import Event, Progress, Rejection, silent
 from bolt.search.budget import FIRST, Clock, Schedule, expected_us
 from bolt.search.candidates import describe, enumerate_candidates
@@ -19,7 +19,6 @@ from bolt.search.operands import constant_bytes
 from bolt.search.records import Records
 from bolt.search.tune import Bench, Group
 from bolt.target import Target
-from bolt.toolchain.batch import seconds
 from bolt.toolchain.build import Kernel
 from bolt.toolchain.resources import Resources
 
@@ -28,8 +27,8 @@ LOG = logging.getLogger(__name__)
 MARGIN = 0.03
 """A candidate replaces the analytic pick only when it is faster by more than this: less is noise."""
 _FIRST_GUESS_S = 0.3
-_PREPARED_SHARE = 0.5
-"""Of the budget, for compiling the first candidates of all specs together."""
+_AHEAD_S, _AHEAD_SHARE = 60.0, 0.5
+"""Seconds, and share of the time that is left, for compiling kernels ahead."""
 _MOST_REJECTIONS = 12
 
 
@@ -142,33 +141,37 @@ def _tune(
     groups: Sequence[Group], problems: Sequence[Problem], bench: Bench, options: Options, progress: Progress
 ) -> None:
     """Measures pieces of work until the budget or the work is at its end."""
-    clock, measured = Clock(options.budget_s), 0
-    if bench.target.is_cuda:
-        _prepare(groups, problems, bench, options, progress)
+    clock, measured, measuring_s = Clock(options.budget_s), 0, 0.0
     schedule = Schedule([_expected(p) for p in problems], [len(g.pending) for g in groups])
     while piece := schedule.next():
-        each_s = clock.spent_s / measured if measured else _FIRST_GUESS_S
-        if clock.left_s < each_s * (piece.stop - piece.start):
+        group, count = groups[piece.index], piece.stop - piece.start
+        each_s = measuring_s / measured if measured else _FIRST_GUESS_S
+        if clock.left_s < each_s * count + bench.compile_s(group.pending[:count]):
             return
-        group = groups[piece.index]
-        total = min(options.budget_s, clock.spent_s + each_s * (schedule.left + piece.stop - piece.start))
+        total = min(options.budget_s, clock.spent_s + each_s * (schedule.left + count))
         progress(Event(stage="tune", done=clock.spent_s, total=total, detail=describe(group.spec)))
-        if not bench.measure(group, piece.stop - piece.start):
+        likely = [groups[i] for i in schedule.promising()]
+        _compile_ahead(group.pending[:count], likely, bench, clock, progress)
+        start_s = clock.spent_s
+        if not bench.measure(group, count):
             schedule.fruitless(piece.index)
-        measured += piece.stop - piece.start
+        measured, measuring_s = measured + count, measuring_s + clock.spent_s - start_s
     progress(Event(stage="tune", done=clock.spent_s, total=clock.spent_s, detail="all candidates measured"))
 
 
-def _prepare(
-    groups: Sequence[Group], problems: Sequence[Problem], bench: Bench, options: Options, progress: Progress
+def _compile_ahead(
+    wanted: Sequence[Candidate], others: Sequence[Group], bench: Bench, clock: Clock, progress: Progress
 ) -> None:
-    """Compiles the first candidates of the heaviest specs together: headers are most of the work."""
-    by_weight = sorted(zip(groups, problems, strict=True), key=lambda pair: -_expected(pair[1]))
-    allowed_s = _PREPARED_SHARE * options.budget_s * (options.jobs or cores())
-    wanted: list[Candidate] = []
-    for group, _ in by_weight:
+    """Compiles what will be measured next, and with it what is likely to follow, if it has to compile at all.
+
+    A CUDA compiler spends its time on headers: many kernels at once cost little more than a few.
+    """
+    if not bench.compile_s(wanted):
+        return
+    allowed_s = min(_AHEAD_S, _AHEAD_SHARE * clock.left_s)
+    for group in others:
         more = [*wanted, *group.pending[:FIRST]]
-        if seconds(unit for c in more for unit in (c.source(), *c.units())) > allowed_s:
+        if bench.compile_s(more) > allowed_s:
             break
         wanted = more
     bench.prepare(wanted, progress)

@@ -13,7 +13,7 @@ import numpy as np
 from bolt.errors import CompileError
 from bolt.kernels.family import Candidate, Source
 from bolt.ops.spec import Spec
-from bolt.options import Options
+from bolt.options import Options, cores
 from bolt.report import Progress, Rejection
 from bolt.search import operands
 from bolt.search.candidates import nearest
@@ -23,8 +23,10 @@ from bolt.search.operands import Operands
 from bolt.search.records import Key, Records
 from bolt.target import Target
 from bolt.toolchain import build
+from bolt.toolchain.batch import seconds
 from bolt.toolchain.compile import candidate_key
 from bolt.toolchain.host import for_target
+from bolt.toolchain.reuse import DUPLICATES
 
 _KEPT_OPERANDS = 3
 _DRIFT = (0.5, 2.0)
@@ -91,7 +93,7 @@ class Bench:
         self.cache = build.store(options.cache_root)
         self.device = device(target, options)
         self.rotate_bytes = self.device.rotate_bytes(constant_bytes)
-        self._builder = self.builder()
+        self._builder = self.builder(reused=True)
         self._worker: Worker | None = None
         self._operands: OrderedDict[str, Operands] = OrderedDict()
 
@@ -133,13 +135,21 @@ class Bench:
             group.pending = nearest(group.best, group.pending)
         return group.best is not before
 
+    def compile_s(self, candidates: Sequence[Candidate]) -> float:
+        """Seconds that compiling what these CUDA candidates need would take on all cores, roughly."""
+        if not self.target.is_cuda:
+            return 0.0  # no matter beside measuring
+        return seconds(self._builder.missing(candidates)) / (self.options.jobs or cores())
+
     def prepare(self, candidates: Sequence[Candidate], progress: Progress) -> None:
         """Compiles candidates together that will be measured later; one that fails is told then."""
         self._builder.build(candidates, progress)
 
-    def builder(self) -> build.Builder:
+    def builder(self, *, reused: bool = False) -> build.Builder:
         """A compiler of candidates."""
-        return build.Builder(self.target, compiler=self.compiler, cache=self.cache, jobs=self.options.jobs)
+        return build.Builder(
+            self.target, compiler=self.compiler, cache=self.cache, jobs=self.options.jobs, reused=reused
+        )
 
     def _run(self, group: Group, new: Sequence[Candidate], incumbent: Candidate | None) -> None:
         """Runs the new candidates that compiled; the incumbent runs along to tell the clock's drift."""
@@ -163,7 +173,8 @@ class Bench:
         data = self._data(group)
         trials = [Trial(candidate=c, packed=_packed(c, data)) for c in candidates]
         objects = build.distinct(group.objects[c] for c in candidates)
-        library = build.link(objects, compiler=self.compiler, cache=self.cache)
+        extra = (DUPLICATES,) if self.target.is_cuda else ()
+        library = build.link(objects, compiler=self.compiler, cache=self.cache, extra=extra)
         return measure(
             self._running(), library, trials, data, ints=group.ints, threads=self.device.threads,
             rotate_bytes=self.rotate_bytes,

@@ -12,7 +12,7 @@ from bolt.kernels.family import Candidate, Source
 from bolt.options import cores
 from bolt.report import Event, Progress, silent
 from bolt.target import Target
-from bolt.toolchain import nvcc
+from bolt.toolchain import nvcc, reuse
 from bolt.toolchain.batch import Batch, batches, singles
 from bolt.toolchain.cache import Store, file_sha256, make_key
 from bolt.toolchain.compile import compile_object, resources
@@ -95,26 +95,65 @@ class Kernel:
 class Builder:
     """Compiles candidates: what several of them need is compiled once, as long as the builder lives.
 
-    CUDA sources are compiled in batches. No source is in two objects of one builder, so all of them can be
-    linked together.
+    CUDA sources are compiled in batches. A new builder makes them of what it is given alone, so that equal
+    candidates give equal bytes, and no source is in two of its objects. One that takes what earlier builders
+    compiled saves most of the work; linking its objects needs `reuse.DUPLICATES`.
+
+    Args:
+        jobs: compiler processes at a time; 0 chooses by cores and free memory.
+        reused: take sources from any batch of the cache.
     """
 
-    def __init__(self, target: Target, *, compiler: Compiler, cache: Store, jobs: int = 0) -> None:
+    def __init__(
+        self, target: Target, *, compiler: Compiler, cache: Store, jobs: int = 0, reused: bool = False
+    ) -> None:
         self._target, self._compiler, self._cache, self._jobs = target, compiler, cache, jobs
+        self._reused = reused
         self._built: Built = {}
+        self._needed: dict[Candidate, tuple[Source, ...]] = {}
 
     def build(
         self, candidates: Sequence[Candidate], progress: Progress = silent
     ) -> list[Kernel | CompileError]:
         """The candidates' objects, in order."""
-        needed = [(c.source(), *c.units()) for c in candidates]
-        sources = {s.name: s for some in needed for s in some if s.name not in self._built}
+        sources = self.missing(candidates)
         made = build(
-            list(sources.values()), self._target, compiler=self._compiler, cache=self._cache,
-            jobs=self._jobs, progress=progress, batched=True,
+            sources, self._target, compiler=self._compiler, cache=self._cache, jobs=self._jobs,
+            progress=progress, batched=True,
         )  # fmt: skip
-        self._built.update(zip(sources, made, strict=True))
-        return [self._kernel(some) for some in needed]
+        self._built.update(zip((source.name for source in sources), made, strict=True))
+        if self._reused:
+            self._remember(sources)
+        return [self._kernel(self._sources(c)) for c in candidates]
+
+    def missing(self, candidates: Sequence[Candidate]) -> list[Source]:
+        """What has to be compiled for these candidates."""
+        needed = {s.name: s for c in candidates for s in self._sources(c)}
+        left = [source for name, source in needed.items() if name not in self._built]
+        return [source for source in left if not self._recalled(source)]
+
+    def _sources(self, candidate: Candidate) -> tuple[Source, ...]:
+        if candidate not in self._needed:
+            self._needed[candidate] = (candidate.source(), *candidate.units())
+        return self._needed[candidate]
+
+    def _recalled(self, source: Source) -> bool:
+        """Whether an earlier batch holds the source."""
+        if not self._reused or source.language != "cuda":
+            return False
+        found = reuse.recall(source, self._target, self._compiler, self._cache)
+        if found is not None:
+            self._built[source.name] = _binary(source.name, *found)
+        return found is not None
+
+    def _remember(self, sources: Sequence[Source]) -> None:
+        together_in: dict[Path, list[Source]] = {}
+        for source in sources:
+            if source.language == "cuda" and isinstance(made := self._built[source.name], Binary):
+                together_in.setdefault(made.path, []).append(source)
+        for path, batch in together_in.items():
+            if len(batch) > 1:
+                reuse.remember(batch, path, self._target, self._compiler, self._cache)
 
     def _kernel(self, sources: Sequence[Source]) -> Kernel | CompileError:
         binaries = []
@@ -170,12 +209,13 @@ def _compiled(batch: Batch, gate: Gate, target: Target, compiler: Compiler, cach
             return {batch.sources[0].name: error}
         parts = [_compiled(part, gate, target, compiler, cache) for part in batch.alone]
         return {name: result for part in parts for name, result in part.items()}
-    digest, occupied = file_sha256(path), resources(path)
     names = [source.name for source in batch.sources]
-    return {
-        name: Binary(name=name, path=path, sha256=digest, resources=occupied.of(name, names))
-        for name in names
-    }
+    return {name: _binary(name, path, names) for name in names}
+
+
+def _binary(name: str, path: Path, names: Sequence[str]) -> Binary:
+    """A source in an object that was compiled from the sources `names`."""
+    return Binary(name=name, path=path, sha256=file_sha256(path), resources=resources(path).of(name, names))
 
 
 def link(

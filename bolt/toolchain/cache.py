@@ -78,6 +78,11 @@ class Store:
             (staged / _ENTRY).write_text(json.dumps({"schema": SCHEMA, "files": hashes}, sort_keys=True))
             return self._publish(staged, self._entry(key))
 
+    def drop(self, key: str) -> None:
+        """Forgets an entry, if there is one."""
+        if (entry := self._entry(key)).is_dir():
+            self._drop(entry)
+
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A temporary folder on the store's own disk; removed at the end.
