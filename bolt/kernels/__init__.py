@@ -30,6 +30,7 @@ from bolt.kernels.cuda_resize import CudaResize
 from bolt.kernels.cuda_softmax import CudaSoftmax
 from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
+from bolt.kernels.cutlass_conv_sm90 import CutlassConvSm90
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80
 from bolt.kernels.cutlass_dual_gemm_sm80 import CutlassDualGemm
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
@@ -59,6 +60,7 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassGemmSm80(),
     CutlassGemmSm90(),
     CutlassConvSm80(),
+    CutlassConvSm90(),
     CutlassConvTransposeSm80(),
     CutlassAttention(),
     CutlassDualGemm(),

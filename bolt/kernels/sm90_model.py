@@ -10,23 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from bolt.kernels.cutlass_gemm_cost import L2_BYTES_US, LAUNCH_US
 from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, Tile
 from bolt.target import Gpu
-
-LAUNCH_US = 2.5
-"""Start and end of a kernel: launch, descriptors, first loads."""
 
 _SPEED = {"f16": 1.0, "bf16": 1.0, "tf32": 0.5, "s8": 2.0}
 """Of the tensor cores, against fp16."""
 
 _TENSOR_FRACTION = 0.75
 _MEMORY_FRACTION = 0.8
-_L2_FRACTION = 1.2
-"""L2 bandwidth of one multiprocessor's share, against what memory delivers."""
 
 _COMMON = ((128, 128), (128, 256), (64, 64), (64, 128))
 """Tiles to be preferred where others win little: few distinct kernels are few compilations."""
 _UNCOMMON = 1.06
+
+
+_OVERHEAD = {"pingpong": (0.6, 0.4), "cooperative": (0.6, 0.7), "im2col": (1.5, 1.0)}
+"""Microseconds until a tile's first instruction, and share of its epilogue that shows. Persistent blocks load
+the next tile meanwhile; with pingpong the other warpgroup multiplies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +88,16 @@ def _step(element: str, tile: Tile, gpu: Gpu) -> float:
     lone = 1.15 if tile.schedule == "pingpong" and m == 64 and n < 128 else 1.0
     computing = 2 * m * n * k / flops * narrow * lone
     shared = (m / tile.cluster[1] + n / tile.cluster[0]) * k * ELEMENT_BYTES[element]
-    arriving = shared / (gpu.bandwidth * _L2_FRACTION / gpu.multiprocessors)
-    return max(computing, arriving) * 1e6
+    arriving = shared / L2_BYTES_US
+    return max(computing * 1e6, arriving)
 
 
 def _epilogue(problem: Problem, tile: Tile, gpu: Gpu, splits: int) -> float:
-    """Microseconds of a tile's start and epilogue. Pingpong runs them beside the other tile's main loop."""
+    """Microseconds of a tile's start and epilogue, as far as nothing runs beside them."""
     m, n, _ = tile.shape
     share = gpu.bandwidth * _MEMORY_FRACTION / gpu.multiprocessors
     storing = m * n * problem.out_bytes / share
     computing = m * n * problem.epilogue_cost / (gpu.f32_flops / 2 / gpu.multiprocessors)
     reducing = (2 * m * n * 4) / share if splits > 1 else 0.0
-    hidden = 0.4 if tile.schedule == "pingpong" else 0.7
-    return 0.6 + (max(storing, computing) * hidden + reducing) * 1e6
+    start, hidden = _OVERHEAD[tile.schedule]
+    return start + (max(storing, computing) * hidden + reducing) * 1e6

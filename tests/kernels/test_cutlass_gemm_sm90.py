@@ -13,7 +13,8 @@ import pytest
 from kernels.device_units import Extra, Gemm, Unit, compiled, launcher, loaded, needs_cutlass
 
 from bolt.epilogue import IDENTITY, Builder, Epilogue
-from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90, Sm90Gemm
+from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90
+from bolt.kernels.cutlass_gemm_sm90_code import Sm90Gemm
 from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, SMEM_BYTES, epilogue_bytes, stages, tiles
 from bolt.kernels.family import Source
 from bolt.ops.gemm import GemmSpec
