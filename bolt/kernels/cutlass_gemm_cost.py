@@ -126,7 +126,7 @@ class Work:
     def of(cls, spec: GemmSpec, config: GemmConfig, target: Target) -> Work:
         size = size_of(spec)
         vectors = vectors_of(Problem(spec), config.tile)[0]
-        tile = tile_for(config.tile, vectors)
+        tile = tile_for(config.tile, vectors, target)
         m, n, k = tile.shape
         return cls(
             size=size,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from bolt.codegen import evt
-from bolt.kernels.cutlass_tiles import Tile
+from bolt.kernels.cutlass_tiles import Tile, unaligned
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Operand
+from bolt.target import Target
 from bolt.types import BF16, F16, F32, S8, DType
 
 WIDEST = 16
@@ -204,10 +205,10 @@ def vectors_of(problem: Problem, tile: Tile) -> tuple[Vectors, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def tile_for(tile: Tile, vectors: Vectors) -> Tile:
-    """The same tile in two stages where elements are copied one by one: cp.async takes 4 bytes at least."""
+def tile_for(tile: Tile, vectors: Vectors, target: Target) -> Tile:
+    """The tile itself, or one that can copy single elements where it comes to that."""
     is_narrow = tile.element in ("f16", "bf16") and min(vectors.a, vectors.b) == 1
-    return replace(tile, stages=2) if is_narrow else tile
+    return unaligned(tile, target, "gemm") if is_narrow else tile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

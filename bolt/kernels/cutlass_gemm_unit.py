@@ -72,7 +72,7 @@ def _misaligned_extra(index: int, extra: evt.Extra, vector: int) -> list[str]:
 def unit_source(problem: Problem, config: GemmConfig, vectors: Vectors, target: Target) -> Source:
     """The device code of a GEMM for operands aligned as `vectors` says."""
     assert target.gpu is not None and problem.element is not None
-    spec, tile = problem.spec, tile_for(config.tile, vectors)
+    spec, tile = problem.spec, tile_for(config.tile, vectors, target)
     tree = evt.tree(spec.epilogue, problem.extras, spec.out.dtype, d="g.d", row="g.ldd", batch="g.d_batch")
     is_streamk = config.schedule == "stream"
     d_type, align_d = _output_element(problem, vectors)

@@ -130,6 +130,12 @@ def unaligned_tiles(target: Target, kind: str, element: str, accumulator: str = 
     return tuple(found)
 
 
+def unaligned(tile: Tile, target: Target, kind: str) -> Tile:
+    """What comes closest to a tile for operands aligned to their element only."""
+    table = unaligned_tiles(target, kind, tile.element, tile.accumulator)
+    return min(table, key=lambda t: [abs(a - b) for a, b in zip(t.shape, tile.shape, strict=True)])
+
+
 MOST_UNALIGNED = 64 * 32
 """Accumulators of a warp that leave room for copies of single elements."""
 
