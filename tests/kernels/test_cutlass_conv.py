@@ -1,26 +1,26 @@
-"""`cutlass_conv_sm80` and `cutlass_conv_transpose_sm80`: what they accept, how, and that it compiles."""
+"""`cutlass_conv_sm80` and `cutlass_conv_transpose_sm80`: what they accept, how, and what they compute."""
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kernels import device_units
 from kernels.conv_specs import Conv
-from kernels.cuda_compile import needs_nvcc
+from kernels.cuda_harness import NEEDS_EMULATOR, check
 from kernels.device_convs import on_device, run_time, transposed
+from kernels.device_units import needs_cutlass
 from kernels.harness import random_values
 
+from bolt.epilogue import Builder, Epilogue
 from bolt.kernels import implicit_gemm
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80, convolution, phases_of
 from bolt.kernels.family import Candidate, DeviceFamily, Source
-from bolt.ops.conv import ConvTransposeSpec
-from bolt.target import CUDA_TARGETS, SM75, SM80, SM86, Target
-from bolt.toolchain import nvcc
+from bolt.ops.conv import ConvSpec
+from bolt.target import CUDA_TARGETS, SM75, SM80, Target
 from bolt.types import BF16, F16, F32, U8
 
 CONV, TRANSPOSED = CutlassConvSm80(), CutlassConvTransposeSm80()
@@ -172,107 +172,137 @@ def test_outputs_without_taps_are_refused() -> None:
     assert rejection is not None and "no tap" in rejection.reason
 
 
-def build(candidate: Candidate, folder: Path) -> ctypes.CDLL:
-    """The candidate's launcher and unit as a library; fails on spills."""
-    compiler = nvcc.find()
-    objects = []
-    for source in (candidate.source(), *candidate.units()):
-        suffix = ".cu" if source.language == "cuda" else ".cc"
-        path = folder / f"{source.name}{suffix}"
-        path.write_text(source.text)
-        objects.append(path.with_suffix(".o"))
-        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-c", str(path)]
-        command += [f"-I{nvcc.INCLUDE}", "-o", str(objects[-1])]
-        if source.language == "cuda":
-            command = nvcc.compile_command(compiler, "g++", candidate.target, path, objects[-1])
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        if source.language == "cuda":
-            log = done.stdout + done.stderr
-            assert " 0 bytes spill stores" in log
-            assert "(C75" not in log
-            spilled = [x for x in log.splitlines() if "spill" in x and " 0 bytes spill stores" not in x]
-            assert not spilled, spilled
-    library = folder / "kernel.so"
-    link = ["g++", "-shared", *map(str, objects), f"-L{compiler.libraries}", "-lcudart_static", "-ldl"]
-    subprocess.run([*link, "-lrt", "-lpthread", "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library))
+def conv_arguments(spec: ConvSpec, split_k: int) -> device_units.Conv:
+    """A BoltConv of a static spec with null pointers."""
+    (n, p, q, k), (_, h, w, c) = spec.out.dims, spec.operands[1].dims
+    r, s = spec.kernel
+    arguments = device_units.Conv(n=n, h=h, w=w, c=c, k=k, p=p, q=q, r=r, s=s, groups=spec.groups)
+    for what in ("pad", "stride", "dilation"):
+        getattr(arguments, what)[:] = getattr(spec, what)
+    arguments.x_strides[:], arguments.y_strides[:] = spec.operands[1].strides[:3], spec.out.strides[:3]
+    arguments.split_k = split_k
+    return arguments
 
 
-@needs_nvcc
-def test_compiles_and_checks_problems(tmp_path: Path) -> None:
+@needs_cutlass
+def test_units_check_problems(tmp_path: Path) -> None:
     """Host side without a device: sizes of the workspace, and problems that can't run say so."""
     spec = on_device(Conv(h=7, w=7, c=512, k=512, kernel=(3, 3), pad=(1, 1)))
     config = next(c for c in CONV.configs(spec, SM80) if c.split_k > 1)
-    candidate = Candidate(spec=spec, family=CONV, config=config, target=SM80)
-    library = build(candidate, tmp_path)
-    name = unit(candidate).name
-    workspace, check = library[f"{name}_workspace"], library[f"{name}_check"]
-    workspace.restype = ctypes.c_int64
-    arguments = conv_arguments(spec, config.split_k)
-    assert workspace(arguments) == CONV.scratch_bytes(spec, config, SM80)
-    assert check(arguments) == 0
-    arguments[FIELDS.index("x")] = 2
-    assert check(arguments) == -1  # cutlass::Status::kErrorMisalignedOperand
-    arguments[FIELDS.index("x")], arguments[FIELDS.index("c")] = 0, 509
-    assert check(arguments) == -4  # kErrorInvalidProblem
+    source = implicit_gemm.unit_of(spec, config)
+    library = device_units.loaded(device_units.compiled([source], SM80, tmp_path), SM80, tmp_path)
+    unit, arguments = device_units.Unit(library, source.name), conv_arguments(spec, config.split_k)
+    assert unit.workspace(arguments) == CONV.scratch_bytes(spec, config, SM80)
+    assert unit.check(arguments) == 0
+    arguments.x = 2
+    assert unit.check(arguments) == -1  # cutlass::Status::kErrorMisalignedOperand
+    arguments.x, arguments.c = 0, 509
+    assert unit.check(arguments) == -4  # kErrorInvalidProblem
 
 
-FIELDS = (
-    *("n", "h", "w", "c", "k", "p", "q", "r", "s", "groups", "pad0", "pad1", "stride0", "stride1"),
-    *("dilation0", "dilation1", "x", "x0", "x1", "x2", "weights", "y", "y0", "y1", "y2"),
-    *(f"extra{i}" for i in range(32)),
-    *("workspace", "split_k"),
-)
-"""BoltConv as 64-bit words."""
-
-
-def conv_arguments(spec, split_k: int) -> ctypes.Array:
-    """A BoltConv of a static spec with null pointers."""
-    (n, p, q, k), (_, h, w, c) = spec.out.dims, spec.operands[1].dims
-    values = dict.fromkeys(FIELDS, 0)
-    values |= {"n": n, "h": h, "w": w, "c": c, "k": k, "p": p, "q": q, "groups": spec.groups}
-    values |= {"r": spec.kernel[0], "s": spec.kernel[1], "split_k": split_k}
-    for what in ("pad", "stride", "dilation"):
-        values |= {f"{what}{i}": v for i, v in enumerate(getattr(spec, what))}
-    values |= {f"x{i}": v for i, v in enumerate(spec.operands[1].strides[:3])}
-    values |= {f"y{i}": v for i, v in enumerate(spec.out.strides[:3])}
-    return (ctypes.c_int64 * len(FIELDS))(*values.values())
-
-
-@needs_nvcc
-@pytest.mark.parametrize(
-    "spec, target",
-    [
-        pytest.param(on_device(replace(PLAIN, c=8)), SM75, id="sm75"),
-        pytest.param(transposed((1, 8, 8, 64), 64, (4, 4), pad=(1, 1)), SM86, id="transposed"),
-    ],
-)
-def test_compiles_without_spills(spec, target: Target, tmp_path: Path) -> None:
-    family = TRANSPOSED if isinstance(spec, ConvTransposeSpec) else CONV
-    build(first(spec, target, family), tmp_path)
-
-
-def _grid() -> list:
+def _grid(target: Target) -> list[Source]:
     """Every tile with every iterator it works with, of every type."""
-    found = {}
-    specs = [
-        on_device(replace(PLAIN, c=c, k=k), F16) for c, k in ((64, 64), (34, 21), (35, 64), (8, 64), (16, 64))
-    ]
-    specs += [on_device(PLAIN, BF16), on_device(PLAIN, F32), on_device(PLAIN, F32, math="tf32")]
-    specs += [on_device(replace(PLAIN, c=c), F32, math="tf32") for c in (3, 4)]
-    specs += [on_device(PLAIN, out=F32), on_device(Conv(h=1, w=99, c=64, k=64, kernel=(1, 33)))]
-    for target in (SM80, SM75):
-        for spec in specs:
-            if CONV.supports(spec, target) is None:
-                for config in CONV.configs(spec, target):
-                    source = implicit_gemm.unit_of(spec, config)
-                    found.setdefault((target.name, source.name), (spec, config, target))
-    return [pytest.param(*v, id=f"{v[2].name}-{v[1]}-{i}") for i, v in enumerate(found.values())]
+    sizes = ((64, 64), (34, 21), (35, 64), (16, 64), (8, 64), (4, 64))
+    specs = [on_device(replace(PLAIN, c=c, k=k)) for c, k in sizes]
+    specs += [on_device(PLAIN, BF16), on_device(PLAIN, F32), on_device(PLAIN, out=F32)]
+    specs += [on_device(replace(PLAIN, c=c), F32, math="tf32") for c in (64, 4, 3)]
+    specs += [on_device(Conv(h=1, w=99, c=64, k=64, kernel=(1, 33)))]
+    specs = [spec for spec in specs if CONV.supports(spec, target) is None]
+    return list({implicit_gemm.unit_of(spec, c) for spec in specs for c in CONV.configs(spec, target)})
 
 
-@needs_nvcc
+@needs_cutlass
 @pytest.mark.slow
-@pytest.mark.parametrize("spec, config, target", _grid())
-def test_every_tile_compiles_without_spills(spec, config, target: Target, tmp_path: Path) -> None:
-    build(Candidate(spec=spec, family=CONV, config=config, target=target), tmp_path)
+@pytest.mark.parametrize("target", [SM80, SM75], ids=lambda t: t.name)
+def test_every_tile_compiles_without_spills(target: Target, tmp_path: Path) -> None:
+    device_units.compiled(_grid(target), target, tmp_path)
+
+
+SMALL = replace(PLAIN, h=9, w=7)
+ONE_UNIT = {
+    "plain": SMALL,
+    "uneven": replace(SMALL, stride=(2, 1), dilation=(1, 2), pad=(2, 0), pad_end=(0, 3)),
+    "1x1": replace(SMALL, kernel=(1, 1), pad=(0, 0), c=128, k=72),
+    "groups": replace(SMALL, c=128, k=128, groups=2),
+    "views": replace(SMALL, c_wide=72, k_wide=80),
+}
+"""Different problems for the same device code."""
+
+
+@NEEDS_EMULATOR
+def test_small_integers() -> None:
+    config = first(on_device(SMALL)).config
+    for conv in ONE_UNIT.values():
+        check(CONV, on_device(conv), SM80, config=config, exact=True)
+    spec, ints = run_time(on_device(SMALL))
+    check(CONV, spec, SM80, config=config, ints=ints, exact=True)
+    check(CONV, on_device(SMALL), SM80, config=config)
+
+
+KINDS = {
+    "split": (on_device(replace(SMALL, c=256)), SM80, {"split_k": 2}),
+    "fixed8": (on_device(replace(SMALL, c=8, kernel=(7, 7), pad=(3, 3), stride=(2, 2))), SM80, {}),
+    "fixed4": (on_device(replace(SMALL, c=4)), SM80, {}),
+    "few_groups": (on_device(replace(SMALL, groups=4)), SM80, {"iterator": "few"}),
+    "few_unaligned": (on_device(replace(SMALL, c=3)), SM80, {"iterator": "few"}),
+    "unaligned": (on_device(replace(SMALL, c=35, k=21)), SM80, {"iterator": "optimized"}),
+    "analytic": (on_device(Conv(h=1, w=40, c=64, k=64, kernel=(1, 33))), SM80, {"split_k": 1}),
+    "f32_out": (on_device(replace(SMALL, k=21, epilogue="gate", k_wide=23), out=F32), SM80, {}),
+    "bf16": (on_device(SMALL, BF16), SM80, {}),
+    "f32": (on_device(replace(SMALL, c=5), F32), SM80, {}),
+    "tf32": (on_device(SMALL, F32, math="tf32"), SM80, {}),
+    "sm75": (on_device(SMALL), SM75, {}),
+    "sm75_f32": (on_device(SMALL, F32), SM75, {}),
+}
+"""(spec, target, what the config has to be)."""
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(kind: str) -> None:
+    spec, target, wanted = KINDS[kind]
+    configs = CONV.configs(spec, target)
+    config = next(c for c in configs if all(getattr(c, k) == v for k, v in wanted.items()))
+    check(CONV, spec, target, config=config, exact=True, launches=2)
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+def test_every_tile() -> None:
+    spec, seen = on_device(replace(SMALL, n=5, c=96, k=200)), set()
+    for config in CONV.configs(spec, SM80):
+        if config.tile not in seen:
+            seen.add(config.tile)
+            check(CONV, spec, SM80, config=config, exact=True)
+
+
+def _three_tensors() -> Epilogue:
+    b = Builder()
+    swished = b.op("hard_swish", b.op("add", b.acc(), b.input(0)))
+    return b.finish(b.op("add", b.op("mul", swished, b.input(1)), b.input(2)))
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+def test_many_epilogue_inputs() -> None:
+    """A vector, a factor per image and channel, a residual, all of different types."""
+    spec = on_device(replace(SMALL, epilogue="none", k=40))
+    k = spec.out.dims[3]
+    image = replace(spec.out, dtype=BF16, strides=(k, 0, 0, 1))
+    extras = (replace(spec.out, dtype=F32, strides=(0, 0, 0, 1)), image, replace(spec.out, dtype=F32))
+    spec = replace(spec, operands=(*spec.operands, *extras), epilogue=_three_tensors())
+    check(CONV, spec, SM80)
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+def test_transposed() -> None:
+    cases = [
+        transposed((2, 5, 6, 64), 64, (4, 4), pad=(1, 1)),
+        transposed((2, 5, 6, 64), 64, (3, 3), pad=(1, 1), more=(1, 1)),
+        transposed((1, 5, 6, 128), 64, (5, 3), stride=(3, 2), dilation=(1, 3), pad=(2, 1), groups=2),
+    ]
+    config = first(cases[0], SM80, TRANSPOSED).config
+    for spec in cases:
+        check(TRANSPOSED, spec, SM80, config=config, exact=True)
