@@ -168,8 +168,68 @@ def given_stream(artifact: Artifact) -> None:
     (device,) = our_devices()
     stream = device.create_sync_stream()
     assert stream.get_handle() != 0
+    source, x, y = ort.OrtValue.ortvalue_from_numpy(rows(3)), empty_on_gpu((3, K)), rows(3, 1)
+    target = ort.OrtValue.ortvalue_from_numpy(y)
+    with counted(h2d=1, stream_waits=0, event_waits=0):
+        ort.copy_tensors([source], [x], stream)
+    ort.copy_tensors([x], [target], stream)
+    np.testing.assert_array_equal(target.numpy(), rows(3))
     close(session.run(None, {"x": rows(3)})[0], one(rows(3)))
-    del stream
+    del stream, x
+
+
+def dropped(artifact: Artifact, used: str) -> None:
+    """Of the outputs y and z = -y only some are read."""
+    session = artifact.session()
+    for n in (3, 0, 5000):
+        for got, name in zip(session.run(None, {"x": rows(n)}), used, strict=True):
+            close(got, one(rows(n)) if name == "y" else -one(rows(n)))
+
+
+def branches(artifact: Artifact) -> None:
+    """A partition in a branch of If, and the CPU in the other."""
+    session = artifact.session()
+    for _ in range(3):
+        close(session.run(None, {"x": rows(3), "c": np.array(True)})[0], one(rows(3)))
+        np.testing.assert_array_equal(session.run(None, {"x": rows(3), "c": np.array(False)})[0], -rows(3))
+
+
+def both_kinds(artifact: Artifact, cpu_model: str, library: str) -> None:
+    """The library without a package offers the GPUs and the CPU; each is for packages of its kind."""
+    ort.register_execution_provider_library("both", library)
+    gpu, cpu = our_devices()
+    assert "cuda_device_id" in gpu.ep_metadata and "cuda_device_id" not in cpu.ep_metadata
+    close(session_for(str(artifact.model_path), gpu).run(None, {"x": rows(3)})[0], one(rows(3)))
+    close(session_for(cpu_model, cpu).run(None, {"x": rows(3)})[0], one(rows(3)))
+    fails(partial(session_for, cpu_model, gpu), "is for the CPU, the session is for GPU 0", "OrtEpDevice")
+    fails(partial(session_for, str(artifact.model_path), cpu), "made for the CPU", "OrtEpDevice of a GPU")
+    fails(partial(session_for, cpu_model, cpu, cuda_graph="1"), "cuda_graph is for sessions on a GPU")
+    fails(partial(session_for, cpu_model, cpu, device_id="0"), "device_id is 0", "cuda_device_id=0")
+
+
+def session_for(model: str, *chosen: Any, **options: str) -> Any:
+    made = ort.SessionOptions()
+    made.log_severity_level = 4
+    made.add_provider_for_devices(list(chosen), options)
+    return ort.InferenceSession(model, made, enable_fallback=0)
+
+
+def several_at_once(artifact: Artifact) -> None:
+    """A session that is given all devices is for the first, or since 1.27 for the one that is asked for."""
+    artifact.session()
+    first, second = our_devices()
+    model = str(artifact.model_path)
+    if NEWEST < (1, 27):
+        fails(partial(session_for, model, first, second, device_id="1"), "")
+        return
+    for ordinal in (0, 1):
+        session = session_for(model, first, second, device_id=str(ordinal))
+        x, y = on_gpu(rows(3), ordinal), empty_on_gpu((3, K), ordinal)
+        io = bound(session, x, y)
+        with counted(h2d=0, d2h=0, d2d=0, errors=0):
+            session.run_with_iobinding(io)
+        close(y.numpy(), one(rows(3)))
+        del io, x, y
 
 
 def graph(artifact: Artifact) -> None:
@@ -340,7 +400,7 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, concurrent, shared_weights, binding, asynchronous, given_stream, graph,
     graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
-    cpu_package,
+    cpu_package, dropped, branches, both_kinds, several_at_once,
 )  # fmt: skip
 
 

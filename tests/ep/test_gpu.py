@@ -12,8 +12,10 @@ import onnxruntime
 import pytest
 from cuda import driver
 from ep import gpu_toy, ort_versions, toy
+from onnx import TensorProto, helper
 
 from bolt.ep.artifact import Artifact
+from bolt.ep.library import get_library_path
 
 CHILD = Path(__file__).with_name("gpu_child.py")
 TOY = gpu_toy.Toy()
@@ -68,6 +70,30 @@ def test_graphs(alone: Artifact) -> None:
     passes(GRAPHS, alone)
 
 
+@pytest.mark.parametrize("used", ["y", "z", "zy"])
+def test_outputs_that_nobody_reads(tmp_path: Path, used: str) -> None:
+    graph = toy.only_partition()
+    graph.graph.node[0].output.append("z")
+    del graph.graph.output[:]
+    values = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", toy.K]) for n in "yz"}
+    graph.graph.output.extend(values[n] for n in used)
+    graph.graph.value_info.extend(values[n] for n in set("yz") - set(used))
+    passes("dropped", gpu_toy.artifact(tmp_path / "a.bolt", (gpu_toy.Toy(outputs=2),), graph=graph), used)
+
+
+def test_a_partition_inside_a_subgraph(tmp_path: Path) -> None:
+    passes("branches", gpu_toy.artifact(tmp_path / "if.bolt", (TOY,), graph=toy.branches()))
+
+
+def test_the_library_without_a_package(alone: Artifact, tmp_path: Path) -> None:
+    cpu = toy.artifact(tmp_path / "cpu.bolt", toy.Toy(), graph=toy.only_partition())
+    passes("both_kinds", alone, str(cpu.model_path), get_library_path())
+
+
+def test_a_session_that_is_given_several_devices(alone: Artifact) -> None:
+    passes("several_at_once", alone, devices="80,86")
+
+
 def test_memory_runs_out(alone: Artifact) -> None:
     passes("memory", alone, FAKE_CUDA_MEMORY=str(8 << 20))
 
@@ -118,3 +144,4 @@ def check_runtime(version: str, package: Path, alone: Artifact, chain: Artifact)
     for scenario in (ALONE, "raw", GRAPHS if minor >= 26 else "graph_refused"):
         passes(scenario, alone, package=package)
     passes("devices", alone, "9.0", "8.0", "8.6", devices="90,80,86", package=package)
+    passes("several_at_once", alone, devices="80,86", package=package)

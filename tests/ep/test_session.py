@@ -166,21 +166,7 @@ def test_output_without_a_type_is_refused_when_writing(tmp_path: Path) -> None:
 
 def test_partition_inside_a_subgraph(tmp_path: Path) -> None:
     """An EPContext node in a branch of If, fed by the outer graph."""
-    branch = [
-        helper.make_graph(
-            [node], name, [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["N", toy.K])]
-        )
-        for name, node in (
-            ("yes", package.context_node("p0", ["x"], ["b"])),
-            ("no", helper.make_node("Neg", ["x"], ["b"])),
-        )
-    ]
-    node = helper.make_node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1])
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", toy.K]) for n in "xy"]
-    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
-    graph = helper.make_graph([node], "g", [values[0], condition], [values[1]])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    model = toy.branches()
     onnx.checker.check_model(model)
     session = toy.artifact(tmp_path / "if.bolt", TOY, graph=model).session()
     x = rows(3)

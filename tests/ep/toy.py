@@ -174,6 +174,23 @@ def only_partition(name: str = "p0", columns: int = K) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
+def branches() -> onnx.ModelProto:
+    """A partition in one branch of If, fed by the outer graph; Neg in the other."""
+    branch = [
+        helper.make_graph([node], name, [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, ["N", K])])
+        for name, node in (
+            ("yes", package.context_node("p0", ["x"], ["b"])),
+            ("no", helper.make_node("Neg", ["x"], ["b"])),
+        )
+    ]
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch[0], else_branch=branch[1])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", K]) for n in "xy"]
+    condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    graph = helper.make_graph([node], "g", [values[0], condition], [values[1]])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
 def variant(toy: Toy) -> package.Variant:
     """The toy as a variant."""
     return package.Variant(target=toy.target, module_path=build(toy), weights=toy.weights)

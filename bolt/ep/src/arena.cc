@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <new>
 
 namespace bolt {
@@ -33,8 +34,7 @@ void* Arena::Take(size_t bytes, User user) noexcept {
       if (void* data = TakeFree(size, nullptr, user)) return data;
     }
     if (void* data = TakeNew(size, user)) return data;
-    // What is kept for others, or has the wrong size, may do.
-    source_->Wait();
+    // What is kept for other streams, or has the wrong size, goes back for it.
     Trim();
     return TakeNew(size, user);
   } catch (const std::bad_alloc&) {
@@ -114,22 +114,34 @@ void Arena::Ended(User user) noexcept {
   Finished(user, UINT64_MAX);
   const std::lock_guard lock(mutex_);
   free_.erase(user);
+  graphs_.erase(user);
   for (auto& [address, block] : taken_) {
     if (block.user == user) block.user = nullptr;
   }
 }
 
+void Arena::Hold(User user) {
+  const std::lock_guard lock(mutex_);
+  graphs_.insert(user);
+}
+
 void Arena::Trim() noexcept {
-  FreeBlocks blocks;
+  const uint64_t moment = Now();
+  const bool waited = source_->Wait();
+  FreeBlocks unused;
   {
     const std::lock_guard lock(mutex_);
-    const auto list = free_.find(nullptr);
-    if (list == free_.end()) return;
-    blocks = std::move(list->second);
-    free_.erase(list);
-    for (const auto& [bytes, block] : blocks) statistics_.total -= bytes;
+    for (auto& [user, blocks] : free_) {
+      const bool is_done = user == nullptr || (waited && graphs_.count(user) == 0);
+      for (auto it = blocks.begin(); is_done && it != blocks.end();) {
+        const auto next = std::next(it);
+        if (user == nullptr || it->second.since <= moment) unused.insert(blocks.extract(it));
+        it = next;
+      }
+    }
+    for (const auto& [bytes, block] : unused) statistics_.total -= bytes;
   }
-  for (const auto& [bytes, block] : blocks) source_->Free(block.data);
+  for (const auto& [bytes, block] : unused) source_->Free(block.data);
 }
 
 Arena::Statistics Arena::statistics() const noexcept {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "cuda.h"
 
@@ -22,8 +23,8 @@ class MemorySource {
   virtual ~MemorySource() = default;
   virtual void* Allocate(size_t bytes) noexcept = 0;  // null when there is none
   virtual void Free(void* data) noexcept = 0;
-  // Waits for the work of all streams, so that blocks kept for them can be freed.
-  virtual void Wait() noexcept = 0;
+  // Waits for the work of all streams, whosever they are; false when that is impossible at this moment.
+  virtual bool Wait() noexcept = 0;
 };
 
 class Arena {
@@ -47,8 +48,10 @@ class Arena {
   void Finished(User user, uint64_t moment) noexcept;
   // `user` has done everything and will not do more.
   void Ended(User user) noexcept;
+  // `user` is a graph, which works again and again: only Ended frees its blocks. Throws std::bad_alloc.
+  void Hold(User user);
 
-  // Hands what nobody uses back to the driver.
+  // Waits for all work but that of graphs, and hands what nobody uses then back to the driver.
   void Trim() noexcept;
 
   struct Statistics {
@@ -80,6 +83,7 @@ class Arena {
   uint64_t clock_ = 0;
   std::map<const char*, Block> taken_;
   std::map<User, FreeBlocks> free_;
+  std::set<User> graphs_;
   Statistics statistics_;
 };
 

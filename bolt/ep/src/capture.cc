@@ -45,6 +45,8 @@ void Capture::RunEnds(int id) {
 
 void Capture::Begin(const Graph& graph) {
   const DeviceScope scope(stream_->device());
+  stream_->device().memory().Hold(&graph);
+  stream_->device().pinned().Hold(&graph);
   // Relaxed: an arena may have to ask the driver for memory meanwhile.
   cuda::Check(cuda::Get().StreamBeginCapture(stream_->get(), cuda::kRelaxed), "start to capture a graph");
   spoiled_ = false;

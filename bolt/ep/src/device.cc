@@ -86,18 +86,25 @@ void Device::Wait() {
   for (StreamHandle* stream : streams_) stream->Wait();
 }
 
-void Device::WaitForEverything() noexcept {
-  try {
-    const DeviceScope scope(*this);
-    cuda::Get().ContextSynchronize();  // a failed device has no work left to wait for
-  } catch (const Error&) {
-    return;  // a device that never started has no work
-  }
+bool Device::IsCapturing() noexcept {
+  const std::lock_guard lock(streams_mutex_);
+  return std::any_of(streams_.begin(), streams_.end(),
+                     [](const StreamHandle* stream) { return stream->capturing.load(); });
 }
 
-void Device::Trim() noexcept {
-  memory_.Trim();
-  pinned_.Trim();
+bool Device::WaitForEverything() noexcept {
+  if (context_ == nullptr) return true;
+  try {
+    if (IsCapturing()) {
+      Wait();
+      return false;
+    }
+    const DeviceScope scope(*this);
+    cuda::Get().ContextSynchronize();  // a device that failed does no work any more
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 void* Device::DeviceMemory::Allocate(size_t bytes) noexcept {
@@ -120,13 +127,7 @@ void Device::DeviceMemory::Free(void* data) noexcept {
   }
 }
 
-void Device::DeviceMemory::Wait() noexcept {
-  try {
-    device_->Wait();
-  } catch (const Error&) {
-    return;  // then the allocation that follows fails and says so
-  }
-}
+bool Device::DeviceMemory::Wait() noexcept { return device_->WaitForEverything(); }
 
 void* Device::PinnedMemory::Allocate(size_t bytes) noexcept {
   try {
@@ -163,8 +164,7 @@ DeviceBuffer::DeviceBuffer(Device& device, size_t bytes) : device_(device) {
   if (bytes == 0) return;
   data_ = device.device_source_.Allocate(bytes);
   if (data_ == nullptr) {
-    device.Wait();
-    device.Trim();
+    device.memory().Trim();
     data_ = device.device_source_.Allocate(bytes);
   }
   if (data_ == nullptr) {

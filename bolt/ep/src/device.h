@@ -33,24 +33,24 @@ class Device {
   // The primary context, which the CUDA runtime of modules uses too; made at the first call. Throws Error.
   cuda::Context* context();
 
-  // Waits for all streams of ours.
+  // Waits for all streams of ours. Throws Error.
   void Wait();
-  // Waits for all work, also of others, before something it uses goes away.
-  void WaitForEverything() noexcept;
-
-  // Hands unused memory back to the driver.
-  void Trim() noexcept;
+  // Waits for all work, also of others, before something it uses goes away. While a stream is captured, which
+  // waiting for the device would spoil, it waits for our streams only and returns false.
+  bool WaitForEverything() noexcept;
 
  private:
   friend class DeviceBuffer;
   friend class StreamHandle;
+
+  bool IsCapturing() noexcept;
 
   class DeviceMemory : public MemorySource {
    public:
     explicit DeviceMemory(Device* device) noexcept : device_(device) {}
     void* Allocate(size_t bytes) noexcept override;
     void Free(void* data) noexcept override;
-    void Wait() noexcept override;
+    bool Wait() noexcept override;
 
    private:
     Device* const device_;
