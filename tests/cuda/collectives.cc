@@ -1,5 +1,6 @@
 // What the threads of a warp do together, and asynchronous copies. PTX ISA 9.0, 9.7.9 and 9.7.13.
 #include "fibers.h"
+#include "hopper.h"
 
 namespace emu {
 namespace {
@@ -190,6 +191,25 @@ void async_wait_all(Thread* t) {
   async_wait(t, 0);
   do_copies(t, t->copies->open);
   t->copies->open = 0;
+}
+
+void add_bulk_store(Thread* t, std::function<void()> work) {
+  if (!t->copies) t->copies = new AsyncCopies;
+  t->copies->bulk_open.push_back(std::move(work));
+}
+
+void bulk_commit(Thread* t) {
+  if (!t->copies) t->copies = new AsyncCopies;
+  t->copies->bulk_groups.push_back(std::move(t->copies->bulk_open));
+  t->copies->bulk_open.clear();
+}
+
+void bulk_wait(Thread* t, uint32_t groups) {
+  if (!t->copies) return;
+  while (t->copies->bulk_groups.size() > groups) {
+    for (const auto& work : t->copies->bulk_groups.front()) work();
+    t->copies->bulk_groups.pop_front();
+  }
 }
 
 }  // namespace emu

@@ -501,6 +501,22 @@ EXPORT CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   return kSuccess;
 }
 
+// What differs between architectures (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
+struct Architecture {
+  int sm, multiprocessors, threads, shared_sm_kb, shared_block_kb;
+};
+constexpr Architecture kArchitectures[] = {
+    {75, 40, 1024, 64, 64},     {80, 108, 2048, 164, 163},  {86, 72, 1536, 100, 99},   {89, 58, 1536, 100, 99},
+    {90, 132, 2048, 228, 227},  {100, 148, 2048, 228, 227}, {120, 170, 1536, 100, 99},
+};
+
+const Architecture& ArchitectureOf(int sm) {
+  for (const Architecture& row : kArchitectures) {
+    if (row.sm == sm) return row;
+  }
+  return kArchitectures[1];
+}
+
 // The attributes that differ between devices, or that programs ask for (cuda.h, CUdevice_attribute).
 EXPORT CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
   if (DeviceAt(device) == nullptr) return Failed(kInvalidDevice, "cuDeviceGetAttribute");
@@ -517,18 +533,19 @@ EXPORT CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device)
       {10, 32},         // WARP_SIZE
       {12, 65536},      // MAX_REGISTERS_PER_BLOCK
       {13, 1410000},    // CLOCK_RATE
-      {16, 108},        // MULTIPROCESSOR_COUNT
       {33, 0x0A},       // PCI_BUS_ID
       {36, 1215000},    // MEMORY_CLOCK_RATE
       {37, 5120},       // GLOBAL_MEMORY_BUS_WIDTH
       {38, 40 << 20},   // L2_CACHE_SIZE
-      {39, 2048},       // MAX_THREADS_PER_MULTIPROCESSOR
       {41, 1},          // UNIFIED_ADDRESSING
-      {81, 164 << 10},  // MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
-      {97, 163 << 10},  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
   };
   if (attribute == 75) return *value = sm / 10, kSuccess;  // COMPUTE_CAPABILITY_MAJOR
   if (attribute == 76) return *value = sm % 10, kSuccess;  // COMPUTE_CAPABILITY_MINOR
+  const Architecture& architecture = ArchitectureOf(sm);
+  if (attribute == 16) return *value = architecture.multiprocessors, kSuccess;  // MULTIPROCESSOR_COUNT
+  if (attribute == 39) return *value = architecture.threads, kSuccess;  // MAX_THREADS_PER_MULTIPROCESSOR
+  if (attribute == 81) return *value = architecture.shared_sm_kb << 10, kSuccess;  // ..._PER_MULTIPROCESSOR
+  if (attribute == 97) return *value = architecture.shared_block_kb << 10, kSuccess;  // ..._PER_BLOCK_OPTIN
   const auto it = kValues.find(attribute);
   *value = it == kValues.end() ? 0 : it->second;
   return kSuccess;

@@ -31,7 +31,15 @@ from bolt.toolchain.host import find_compiler
 
 HERE = Path(__file__).parent
 SONAME = "libcuda.so.1"
-_LIBRARY_SOURCES = ("driver.cc", "machine.cc", "collectives.cc", "matrix.cc", "runtime.cc")
+_LIBRARY_SOURCES = (
+    "driver.cc",
+    "machine.cc",
+    "collectives.cc",
+    "matrix.cc",
+    "hopper.cc",
+    "tensormap.cc",
+    "runtime.cc",
+)
 _LIBRARY_FLAGS = (
     "-std=c++17",
     "-O2",
@@ -56,7 +64,7 @@ _CUDA_FLAGS = (
     "-O3",
     "-DNDEBUG",
     "-std=c++17",
-    "-Xcompiler=-fPIC,-O1",
+    "-Xcompiler=-fPIC,-O0",
     "--expt-relaxed-constexpr",
     "-w",
     "--compress-mode=none",
@@ -155,7 +163,9 @@ def translated(text: str) -> Path:
 
 @functools.cache
 def _translated(text: str) -> Path:
-    headers = "".join((HERE / name).read_text() for name in ("machine.h", "arith.h", "addresses.h"))
+    headers = "".join(
+        (HERE / name).read_text() for name in ("machine.h", "arith.h", "hopper.h", "addresses.h")
+    )
     asked = [*_cxx(), *_TRANSLATED_FLAGS, "-c", f"-I{HERE}"]
     return emulation.compiled(text, asked, headers=headers + _cxx_identity())
 

@@ -1,6 +1,7 @@
 // Inside of the machine: blocks, warps and the scheduler. Translated code sees machine.h only.
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -61,7 +62,13 @@ struct AsyncCopies {
   std::deque<AsyncCopy> copies;
   std::deque<size_t> groups;  // how many copies each committed group has
   size_t open = 0;            // copies not committed yet
+  std::deque<std::vector<std::function<void()>>> bulk_groups;
+  std::vector<std::function<void()>> bulk_open;
 };
+
+// Work of the asynchronous engine: done when no thread can go on without it.
+void defer(std::function<void()> work);
+void add_bulk_store(Thread* t, std::function<void()> work);
 
 // Runs a launch to its end. Returns 0 or a cudaError_t; `message` then says what happened.
 int run_launch(const Launch& launch, std::string* message);

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cuda import hopper
+from cuda.hopper import line
 from cuda.ptx import Instruction, PtxError, c_type, split, type_bytes
 
 if TYPE_CHECKING:
@@ -651,11 +652,6 @@ def _memory(kind: str) -> str:
     return {"f32": "uint32_t", "f64": "uint64_t"}.get(kind, c_type(kind))
 
 
-def line(i: Instruction) -> str:
-    """Tells the machine where the thread is."""
-    return f"t->line = {i.line}; "
-
-
 def _ld(body: Body, i: Instruction) -> str:
     kind = kinds(i)[-1]
     outs = _elements(i, i.operands[0])
@@ -903,6 +899,8 @@ def _getctarank(body: Body, i: Instruction) -> str:
 
 def _cp(body: Body, i: Instruction) -> str:
     """9.7.9.25: cp.async; the bulk and tensor forms are in hopper.py."""
+    if i.parts[1:3] == ("reduce", "async"):
+        return hopper.bulk(body, i)
     if i.parts[1] != "async":
         raise PtxError(f"no emitter for {i.opcode!r}")
     if "bulk" in i.parts:
@@ -1112,19 +1110,13 @@ def _store_fragment(body: Body, i: Instruction, operand: str, array: str) -> str
     return " ".join(out)
 
 
-ELEMENTS = {
-    "f16": "kF16", "bf16": "kBF16", "tf32": "kTF32", "f32": "kF32", "f64": "kF64", "s8": "kS8", "u8": "kU8",
-    "s4": "kS4", "u4": "kU4", "b1": "kB1", "s32": "kS32", "e4m3": "kE4M3", "e5m2": "kE5M2",
-}  # fmt: skip
-
-
 def _mma(body: Body, i: Instruction) -> str:
     """mma.sync (9.7.14.5)."""
     shape = next(re.fullmatch(r"m(\d+)n(\d+)k(\d+)", p) for p in i.parts if re.fullmatch(r"m\d+n\d+k\d+", p))
     if "row" not in i.parts or "col" not in i.parts:
         raise PtxError("layouts other than row.col")
-    d_type, a_type, b_type, c_type = (ELEMENTS[p] for p in i.parts if p in ELEMENTS)
-    only(i, "sync", "aligned", "row", "col", "satfinite", shape[0] if shape else "", *ELEMENTS)
+    d_type, a_type, b_type, c_type = (hopper.ELEMENTS[p] for p in i.parts if p in hopper.ELEMENTS)
+    only(i, "sync", "aligned", "row", "col", "satfinite", shape[0] if shape else "", *hopper.ELEMENTS)
     assert shape
     a, b, c = (_fragment(body, i, o) for o in i.operands[1:4])
     x = body.temporary()

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "fibers.h"
+#include "hopper.h"
 #include "runtime.h"
 
 // Saves the callee-saved registers of the System V x86-64 ABI on the stack, then takes the other stack's.
@@ -54,6 +55,7 @@ struct Machine {
   size_t cursor = 0;
   uint64_t next_cluster = 0, cluster_count = 0;
   uint32_t fruitless = 0;
+  std::deque<std::function<void()>> deferred;
   Thread* current = nullptr;
   void* main_stack = nullptr;
   int error = 0;
@@ -108,6 +110,15 @@ bool answer_asking() {
   return any;
 }
 
+bool do_deferred() {
+  if (machine.deferred.empty()) return false;
+  std::function<void()> work = std::move(machine.deferred.front());
+  machine.deferred.pop_front();
+  work();
+  machine.fruitless = 0;
+  return true;
+}
+
 bool wake_polling() {
   bool any = false;
   for (Warp* w : machine.warps) {
@@ -149,6 +160,10 @@ Thread* pick() {
       w->ready &= w->ready - 1;
       machine.cursor = at;
       return machine.current = &w->threads[lane];
+    }
+    if (do_deferred()) {
+      wake_polling();
+      continue;
     }
     if (answer_asking()) continue;
     if (machine.fruitless >= kPatience && start_cluster()) {
@@ -236,6 +251,8 @@ void wait_barrier(Thread* t) {
 // The end of a thread: others may have waited for it alone.
 [[noreturn]] void exit_thread(Thread* t) {
   async_wait_all(t);
+  bulk_commit(t);
+  bulk_wait(t, 0);
   Warp* w = t->warp;
   Cta* cta = t->cta;
   Cluster* cluster = cta->cluster;
@@ -248,7 +265,10 @@ void wait_barrier(Thread* t) {
     for (uint32_t id = 0; id < 16; id++)
       if (is_complete(cta, cta->barriers[id])) complete_barrier(cta, id);
   cluster->live--;
-  if (cluster->live == 0) leave();  // the main stack starts the next cluster, on these stacks
+  if (cluster->live == 0) {
+    while (do_deferred()) continue;
+    leave();  // the main stack starts the next cluster, on these stacks
+  }
   if (cluster->arrived && cluster->arrived >= cluster->live) complete_cluster_barrier(cluster);
   emu_switch(&t->stack, pick_or_fail(t)->stack);
   abort();
@@ -428,6 +448,7 @@ int run_launch(const Launch& launch, std::string* message) {
     }
   }
   retire_finished(true);
+  machine.deferred.clear();
   machine.current = nullptr;
   machine.launch = nullptr;
   *message = machine.message;
@@ -468,6 +489,8 @@ void check_foreign(Thread* t, uint64_t address, uint32_t bytes) {
   if (is_host_memory(reinterpret_cast<const void*>(address), bytes)) return;
   fail(t, kIllegalAddress, "access of %u bytes at 0x%llx, which is no device memory", bytes, (unsigned long long)address);
 }
+
+void defer(std::function<void()> work) { machine.deferred.push_back(std::move(work)); }
 
 Thread* lane_of(Warp* warp, uint32_t lane) { return &warp->threads[lane]; }
 

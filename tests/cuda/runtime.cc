@@ -104,7 +104,11 @@ thread_local std::vector<Call> calls;
 thread_local cudaError_t last_error = 0;
 
 cudaError_t note(cudaError_t code) {
-  if (code) last_error = code;
+  if (!code) return code;
+  last_error = code;
+  const char* text = nullptr;
+  cuGetErrorName(code, &text);
+  if (getenv("FAKE_CUDA_TRACE")) fprintf(stderr, "fake CUDA runtime: error %d %s\n", code, text ? text : "");
   return code;
 }
 

@@ -23,6 +23,7 @@ from cuda.ptx import (
 )
 
 _PRELUDE = """#include "arith.h"
+#include "hopper.h"
 using namespace emu;
 #pragma GCC diagnostic ignored "-Wunused-label"
 """
