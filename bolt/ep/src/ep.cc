@@ -175,6 +175,16 @@ void Ep::OfferGpuCallbacks() {
     *registry = static_cast<Ep*>(self)->memcpy_->registry();
     return static_cast<ort::OrtStatus*>(nullptr);
   };
+  // Where a session is given several devices, ONNX Runtime before 1.31 asks for a stream of the first.
+  CreateSyncStreamForDevice = [](ort::OrtEp* self, const ort::OrtMemoryDevice*,
+                                 ort::OrtSyncStreamImpl** stream) noexcept {
+    const auto& ep = *static_cast<Ep*>(self);
+    return Guard(ep.api_, [&] {
+      const auto& capture = ep.state_->capture;
+      auto handle = capture ? capture->stream() : std::make_shared<StreamHandle>(ep.gpu_->device());
+      *stream = std::make_unique<Stream>(ep.api_, std::move(handle)).release();
+    });
+  };
   Sync = [](ort::OrtEp* self) noexcept {
     auto& ep = *static_cast<Ep*>(self);
     return Guard(ep.api_, [&] { ep.gpu_->device().Wait(); });
@@ -196,13 +206,6 @@ void Ep::OfferCapture() {
         "pip install -U 'onnxruntime>=1.26'");
   }
   state_->capture = std::make_unique<Capture>(gpu_->device());
-  CreateSyncStreamForDevice = [](ort::OrtEp* self, const ort::OrtMemoryDevice*,
-                                 ort::OrtSyncStreamImpl** stream) noexcept {
-    const auto& ep = *static_cast<Ep*>(self);
-    return Guard(ep.api_, [&] {
-      *stream = std::make_unique<Stream>(ep.api_, ep.state_->capture->stream()).release();
-    });
-  };
   OnRunStart = [](ort::OrtEp* self, const ort::OrtRunOptions* run) noexcept {
     const auto& ep = *static_cast<Ep*>(self);
     return Guard(ep.api_, [&] { ep.state_->capture->RunStarts(ep.GraphId(run)); });
