@@ -20,10 +20,21 @@ _SPEED = {"f16": 1.0, "bf16": 1.0, "tf32": 0.5, "s8": 2.0}
 _TENSOR_FRACTION = 0.75
 _MEMORY_FRACTION = 0.8
 
-_COMMON = ((128, 128), (128, 256), (64, 64), (64, 128))
-"""Tiles to be preferred where others win little: few distinct kernels are few compilations."""
-_UNCOMMON = 1.06
+_USUAL = frozenset(
+    (
+        ((128, 256), (2, 1)),
+        ((128, 128), (2, 1)),
+        ((64, 128), (1, 1)),
+        ((64, 64), (1, 2)),
+        ((64, 32), (1, 2)),
+    )
+)
+"""Tiles and clusters that are good for most problems: others have to be some percent better, so that a model
+needs few units, each of which takes half a minute to compile."""
+_UNUSUAL = 1.1
 
+_STEP_US = 0.03
+"""Barriers and the first instruction's latency in each step along k."""
 
 _OVERHEAD = {"pingpong": (0.6, 0.4), "cooperative": (0.6, 0.7), "im2col": (1.5, 1.0)}
 """Microseconds until a tile's first instruction, and share of its epilogue that shows. Persistent blocks load
@@ -61,13 +72,13 @@ def microseconds(problem: Problem, tile: Tile, gpu: Gpu, *, splits: int = 1) -> 
     rows, columns = blocks(problem, tile)
     work = rows * columns * problem.batch * splits
     steps = ceil(ceil(problem.k / k) / splits)
-    per_tile = steps * _step(problem.element, tile, gpu) + _epilogue(problem, tile, gpu, splits)
+    per_tile = steps * _step(problem, tile, gpu) + _epilogue(problem, tile, gpu, splits)
     whole, rest = divmod(work, gpu.multiprocessors)
     waves = whole + (0.0 if not rest else max(0.55, rest / gpu.multiprocessors))
     computing = (waves if whole else 1.0) * per_tile
     moving = problem.bytes / (gpu.bandwidth * _MEMORY_FRACTION) * 1e6
-    common = 1.0 if (m, n) in _COMMON else _UNCOMMON
-    return LAUNCH_US + max(computing, moving) * common
+    usual = 1.0 if ((m, n), tile.cluster) in _USUAL else _UNUSUAL
+    return (LAUNCH_US + max(computing, moving)) * usual
 
 
 def blocks(problem: Problem, tile: Tile) -> tuple[int, int]:
@@ -79,17 +90,18 @@ def blocks(problem: Problem, tile: Tile) -> tuple[int, int]:
     )
 
 
-def _step(element: str, tile: Tile, gpu: Gpu) -> float:
+def _step(problem: Problem, tile: Tile, gpu: Gpu) -> float:
     """Microseconds of one step along k: instructions, or the arrival of both operands' tiles."""
     m, n, k = tile.shape
-    flops = gpu.tensor_flops * _SPEED[element] * _TENSOR_FRACTION / gpu.multiprocessors
+    flops = gpu.tensor_flops * _SPEED[problem.element] * _TENSOR_FRACTION / gpu.multiprocessors
     # an instruction reads both operands from shared memory; below 64 columns that is the slower part
     narrow = max(1.0, (16 + n / 4) / (n / 2))
     lone = 1.15 if tile.schedule == "pingpong" and m == 64 and n < 128 else 1.0
     computing = 2 * m * n * k / flops * narrow * lone
-    shared = (m / tile.cluster[1] + n / tile.cluster[0]) * k * ELEMENT_BYTES[element]
+    rows, columns = min(m, problem.m), min(n, problem.n)  # what lies outside is never fetched
+    shared = (rows / tile.cluster[1] + columns / tile.cluster[0]) * k * ELEMENT_BYTES[problem.element]
     arriving = shared / L2_BYTES_US
-    return max(computing * 1e6, arriving)
+    return max(computing * 1e6, arriving) + _STEP_US
 
 
 def _epilogue(problem: Problem, tile: Tile, gpu: Gpu, splits: int) -> float:
