@@ -11,7 +11,7 @@ import program_interpreter
 from onnx_models import ModelBuilder
 
 from bolt.graph.conventions import CPU, Conventions
-from bolt.graph.cover import Cover, cover
+from bolt.graph.cover import Cover, Supports, cover
 from bolt.graph.load import load
 from bolt.graph.pipeline import optimize
 from bolt.graph.samples import sample
@@ -20,16 +20,22 @@ from bolt.module.plan import plan
 from bolt.program import Step
 
 
-def covered(model: onnx.ModelProto, *, conventions: Conventions = CPU, **sizes: int) -> Cover:
+def covered(
+    model: onnx.ModelProto,
+    *,
+    conventions: Conventions = CPU,
+    supports: Supports = lambda spec: None,
+    **sizes: int,
+) -> Cover:
     """The model's cover, every node taken that can be."""
     graph = load(model)
-    optimize(graph)
+    optimize(graph, device=conventions.is_device)
     shapes = infer(graph)
     return cover(
         graph,
         shapes,
         sample(graph, shapes, {n: (s,) for n, s in sizes.items()}),
-        lambda spec: None,
+        supports,
         conventions=conventions,
         everything=True,
     )

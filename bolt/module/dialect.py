@@ -81,7 +81,7 @@ class _Device:
     header = "bolt/module_cuda.h"
     alignment = 256
     align = "bolt_align_device"
-    areas = ("1", "1")
+    areas = ("bolt_areas(threads)", "1")
     opening: tuple[str, ...] = ()
     in_place = False
 

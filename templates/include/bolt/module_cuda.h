@@ -13,6 +13,12 @@ int bolt_write_ints(void* out, int size, const int64_t* values, int count, CUstr
 
 static inline int64_t bolt_align_device(int64_t bytes) { return (bytes + 255) & ~int64_t{255}; }
 
+// Kernels follow each other on the stream: one area of scratch serves them all.
+static inline int64_t bolt_areas(int64_t threads) {
+  (void)threads;
+  return 1;
+}
+
 static inline bool bolt_misaligned(const void* data) { return (reinterpret_cast<uintptr_t>(data) & 15) != 0; }
 
 // cutlass::Status, negated by launchers.
