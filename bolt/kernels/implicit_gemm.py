@@ -4,6 +4,9 @@ Which iterator reads the input depends on the channels of a group: 4 or 8 of the
 that fixed number, other short ones by the one that walks (r, s, c) as one line ("few"); long ones go tap by
 tap ("optimized"; "analytic" where a kernel has more than 32 rows or columns of taps). Reads are as wide as
 channels, strides and addresses allow: images of 3 channels should have a fourth one of zeros.
+
+The iterators of short channels go on after the last tap, to the row below it, and multiply what is there by
+zero weights: an infinity or a NaN then reaches outputs whose taps end just above it.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ ITERATORS = {
 
 MOST_TAPS = 32
 """Rows or columns of taps the optimized iterator keeps as bits of a mask."""
+
+MOST_COPIES = 32
+"""Copies of a thread from which on registers spill."""
 
 SPLITS = (2, 3, 4, 6, 8, 12, 16)
 
@@ -153,7 +159,14 @@ def _tiles(spec: ConvSpec, target: Target) -> tuple[Tile, ...]:
     rows = tiles(target, "conv", element).legal
     if width == 1 and not any(1 in t.alignments for t in rows):
         rows = unaligned_tiles(target, "conv", element)
-    return tuple(t for t in rows if width in t.alignments and t.math_op == "multiply_add")
+    plain = (t for t in rows if width in t.alignments and t.math_op == "multiply_add")
+    return tuple(t for t in plain if _copies(t, width) <= MOST_COPIES)
+
+
+def _copies(tile: Tile, width: int) -> int:
+    """Copies into shared memory of one thread in a step; each has an address and predicates in registers."""
+    m, n, k = tile.shape
+    return (m + n) * k // (width * tile.threads)
 
 
 def _fits(iterator: str, tile: Tile) -> bool:

@@ -24,6 +24,7 @@ from bolt.target import CUDA_TARGETS, SM75, SM80, Target
 from bolt.types import BF16, F16, F32, U8
 
 CONV, TRANSPOSED = CutlassConvSm80(), CutlassConvTransposeSm80()
+GOLDEN = Path(__file__).parents[1] / "codegen" / "golden"
 PLAIN = Conv(n=2, h=14, w=14, c=64, k=64, kernel=(3, 3), pad=(1, 1))
 
 
@@ -110,6 +111,12 @@ def test_units_do_not_depend_on_sizes() -> None:
     names.add(implicit_gemm.unit_of(run_time(on_device(PLAIN))[0], config).name)
     assert len(names) == 1
     assert implicit_gemm.unit_of(on_device(replace(PLAIN, epilogue="none")), config).name not in names
+
+
+def test_rendered_unit_is_the_golden_file() -> None:
+    spec = on_device(PLAIN)
+    tile = next(c for c in CONV.configs(spec, SM80) if c.tile.name == "128x128_32x4" and c.split_k == 1)
+    assert implicit_gemm.unit_of(spec, tile).text == (GOLDEN / "implicit_gemm.cu").read_text()
 
 
 def test_split_k_only_of_static_sizes_and_with_scratch() -> None:
@@ -269,12 +276,13 @@ def test_kinds(kind: str) -> None:
 
 @NEEDS_EMULATOR
 @pytest.mark.slow
-def test_every_tile() -> None:
+@pytest.mark.parametrize("target", [SM80, SM75], ids=lambda t: t.name)
+def test_every_tile(target: Target) -> None:
     spec, seen = on_device(replace(SMALL, n=5, c=96, k=200)), set()
-    for config in CONV.configs(spec, SM80):
+    for config in CONV.configs(spec, target):
         if config.tile not in seen:
             seen.add(config.tile)
-            check(CONV, spec, SM80, config=config, exact=True)
+            check(CONV, spec, target, config=config, exact=True)
 
 
 def _three_tensors() -> Epilogue:
