@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from bolt.kernels.cutlass_gemm_cost import L2_BYTES_US, LAUNCH_US
+from bolt.kernels.cutlass_gemm_cost import L2_BYTES_US, LAUNCH_US, MEMSET_US, SPLIT_US
 from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, Tile
 from bolt.target import Gpu
 
@@ -78,7 +78,8 @@ def microseconds(problem: Problem, tile: Tile, gpu: Gpu, *, splits: int = 1) -> 
     computing = (waves if whole else 1.0) * per_tile
     moving = problem.bytes / (gpu.bandwidth * _MEMORY_FRACTION) * 1e6
     usual = 1.0 if ((m, n), tile.cluster) in _USUAL else _UNUSUAL
-    return (LAUNCH_US + max(computing, moving)) * usual
+    waiting = MEMSET_US + SPLIT_US * min(splits - 1, 3) if splits > 1 else 0.0
+    return (LAUNCH_US + max(computing, moving)) * usual + waiting
 
 
 def blocks(problem: Problem, tile: Tile) -> tuple[int, int]:
