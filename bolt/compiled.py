@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,13 +198,23 @@ def _step(step: Step | IntsStep, chosen: Mapping[str, choose.Choice], sizes: Siz
     return report.Step(op=step.spec.op, family=family, flops=bound.flops(), bytes=bound.bytes())
 
 
+def _config(value: Any) -> Any:
+    """A config as plain JSON; what has a name of its own (a tile) also shows that."""
+    if isinstance(value, (tuple, list)):
+        return [_config(v) for v in value]
+    if not is_dataclass(value):
+        return value
+    name = {"name": value.name} if hasattr(value, "name") else {}
+    return {**name, **{f.name: _config(getattr(value, f.name)) for f in fields(value)}}
+
+
 def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> report.Kernel:
     return report.Kernel(
         name=choice.candidate.name,
         op=step.spec.op,
         shape=describe(step.bound(sizes)),
         family=choice.candidate.family.name,
-        config=choice.candidate.config,
+        config=_config(choice.candidate.config),
         uses=uses,
         median_us=choice.measurement.median_us if choice.measurement else None,
         candidates=choice.considered,

@@ -38,7 +38,7 @@ def notes(
     cutlass = {key for key, choice in chosen.items() if _is_cutlass(choice)}
     products = [(step, step.bound(sizes).flops()) for step in steps if step.spec.is_product]
     total = sum(flops for _, flops in products)
-    found = {"estimates": f"of a {target.gpu.device}"}
+    found = {"estimates": f"for the {target.gpu.device}"}
     if not total:
         return found
     taken = sum(flops for step, flops in products if step.spec.key in cutlass)

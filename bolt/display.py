@@ -143,7 +143,11 @@ def _device_cells(device: Mapping[str, Any]) -> tuple[str, ...]:
 def _config(config: Any) -> str:
     if not isinstance(config, Mapping):
         return str(config)
-    return " ".join(f"{name}={value}" for name, value in config.items())
+    return " ".join(f"{name}={_setting(value)}" for name, value in config.items())
+
+
+def _setting(value: Any) -> str:
+    return str(value["name"]) if isinstance(value, Mapping) and "name" in value else str(value)
 
 
 def findings(found: Sequence[Finding]) -> None:

@@ -56,13 +56,14 @@ def test_explain_lists_kernels_by_time_and_reasons_together(capsys):
 
 def test_explain_shows_what_kernels_of_a_gpu_occupy(capsys):
     code = DeviceCode(estimate_us=12.34, registers=168, spill_bytes=8, shared_bytes=0, is_cutlass=True)
-    slow = Kernel(name="k", op="gemm", shape="gemm 9", family="f", config=None, device=code)
+    config = {"tile": {"name": "128x64_32x3", "stages": 3}, "split_k": 2}
+    slow = Kernel(name="k", op="gemm", shape="gemm 9", family="f", config=config, device=code)
     fast = replace(slow, shape="gemm 8", device=replace(code, estimate_us=1.0))
     part = Partition(name="bolt_0", nodes=("a",), kernels=(fast, slow))
     display.explain(Report(model="m", partitions=(part,)).to_dict(), every=False)
     out = capsys.readouterr().out
     assert out.index("gemm 9") < out.index("gemm 8"), "the longest first, by the estimate where nothing ran"
-    assert all(text in out for text in ("estimate", "registers", "12.3", "168"))
+    assert all(text in out for text in ("tile=128x64_32x3 split_k=2", "registers", "12.3"))
     display.explain(REPORT, every=False)
     assert "registers" not in capsys.readouterr().out
 
