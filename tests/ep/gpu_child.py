@@ -22,6 +22,7 @@ import numpy as np
 import onnxruntime as ort
 
 from bolt.ep.artifact import Artifact
+from bolt.verify import compare_model
 
 K = 37
 W = np.arange(K, dtype=np.float32)
@@ -232,6 +233,33 @@ def several_at_once(artifact: Artifact) -> None:
         del io, x, y
 
 
+def generated(artifact: Artifact, values: str, precision: str) -> None:
+    """A module of generated kernels: a plain run, and a run that is captured and replayed."""
+    saved = np.load(values)
+    feeds = {name.removeprefix("in:"): saved[name] for name in saved.files if name.startswith("in:")}
+    wanted = {name.removeprefix("out:"): saved[name] for name in saved.files if name.startswith("out:")}
+    session = artifact.session()
+    got = session.run(list(wanted), feeds)
+    for name, value in zip(wanted, got, strict=True):
+        compare_model(value, wanted[name], precision=precision).require(name)
+    if NEWEST < (1, 26):
+        return
+    captured = artifact.session(ep_options={"cuda_graph": "1"})
+    outputs = {name: empty_on_gpu(value.shape) for name, value in wanted.items()}
+    inputs = {name: on_gpu(value) for name, value in feeds.items()}
+    io = captured.io_binding()
+    for name, value in inputs.items():
+        io.bind_ortvalue_input(name, value)
+    for name, value in outputs.items():
+        io.bind_ortvalue_output(name, value)
+    captured.run_with_iobinding(io)
+    with counted(graph_launches=1, graphs=0, launches=0, errors=0):
+        captured.run_with_iobinding(io)
+    for name, value in zip(wanted, got, strict=True):
+        np.testing.assert_array_equal(outputs[name].numpy(), value)
+    del io, inputs, outputs
+
+
 def graph(artifact: Artifact) -> None:
     """One launch replays a run; new input values are read from the same memory."""
     session = artifact.session(ep_options={"cuda_graph": "1"})
@@ -400,7 +428,7 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, concurrent, shared_weights, binding, asynchronous, given_stream, graph,
     graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
-    cpu_package, dropped, branches, both_kinds, several_at_once,
+    cpu_package, generated, dropped, branches, both_kinds, several_at_once,
 )  # fmt: skip
 
 
