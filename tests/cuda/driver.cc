@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -184,6 +185,7 @@ struct CUstream_st {
   std::deque<Work> work;
   uint64_t submitted = 0;
   uint64_t executed = 0;
+  std::vector<double> spent_ms = {0.0};  // after each work that was executed, since the stream began
   bool capturing = false;
   bool broken = false;  // the capture was invalidated
   int mode = 0;
@@ -287,7 +289,10 @@ void Drain(CUstream_st* stream, uint64_t position = UINT64_MAX) {
     Work work = std::move(stream->work.front());
     stream->work.pop_front();
     ++stream->executed;
+    const auto start = std::chrono::steady_clock::now();
     work();
+    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+    stream->spent_ms.push_back(stream->spent_ms.back() + took.count());
   }
 }
 
@@ -816,8 +821,16 @@ EXPORT CUresult cuEventQuery(CUevent_st* event) {
   return done ? kSuccess : kNotReady;
 }
 
-EXPORT CUresult cuEventElapsedTime(float* milliseconds, CUevent_st*, CUevent_st*) {
-  *milliseconds = 0.001f;
+// What the work between two events of one stream took, not what passed meanwhile; at least 1 us.
+EXPORT CUresult cuEventElapsedTime(float* milliseconds, CUevent_st* start, CUevent_st* end) {
+  const Guard guard(lock);
+  for (CUevent_st* event : {start, end}) {
+    if (state().events.count(event) == 0 || event->stream == nullptr || event->stream != end->stream)
+      return Failed(kInvalidHandle, "cuEventElapsedTime");
+    if (event->stream->executed < event->position) return Failed(kNotReady, "cuEventElapsedTime");
+  }
+  const std::vector<double>& spent = end->stream->spent_ms;
+  *milliseconds = std::max(0.001f, static_cast<float>(spent[end->position] - spent[start->position]));
   return kSuccess;
 }
 
