@@ -53,8 +53,8 @@ class Choice:
 
     Attributes:
         candidate: spec, family and config.
-        objects: its objects inside the cache. Those of a CPU are the bytes that were measured; CUDA code was
-            measured in other company, and choices may share objects.
+        objects: its objects inside the cache; choices may share some. Those of a CPU are the bytes that were
+            measured. CUDA code was measured in other batches: its machine code is the same.
         resources: what its CUDA kernels occupy.
         measurement: its time, None for an analytic pick without one.
         rejected: the other candidates and families, with reasons.

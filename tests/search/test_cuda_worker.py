@@ -60,6 +60,12 @@ def test_candidates_are_measured_on_the_device_that_runs_the_target(machine, opt
         assert {row["device"] for row in records.export()} == {"A100, driver 580.1"}
 
 
+def test_the_fastest_candidate_wins(machine, options):
+    choice = choose(options, Config(work=6000), Config(work=50), Config(work=4000))
+    assert choice.candidate.config == Config(work=50)
+    assert "the best estimate takes" in choice.reason
+
+
 def test_measurements_on_record_are_not_made_again(machine, options, monkeypatch):
     first = choose(options, Config(work=2), Config(work=1))
     monkeypatch.setattr(measure.Worker, "ask", None)
