@@ -316,7 +316,7 @@ def finish_context(
         "inputs": inputs,
         "statements": statements,
         "result": result,
-        "starts": "".join(f"{pointer(spec, v, index)}, " for v in views),
+        "starts": "".join(f"{pointer(spec, v, index)},\n              " for v in views),
     }
 
 

@@ -22,10 +22,8 @@ from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
 
-_TEAMS = (32, 256)
-"""Threads for a short and a long window."""
-_SHORT = 1024
-"""The longest window a warp joins."""
+_TEAMS = {32: 1 << 10, 256: 1 << 14, 1024: None}
+"""Threads that join one element -> the longest window they are for."""
 _SLICES = (1, 8, 32)
 _BUSY = 512
 """Threads per multiprocessor from which on memory is busy."""
@@ -150,7 +148,8 @@ class CudaReduce(CudaFamily):
     def estimate(self, spec: Spec, config: Shares, target: Target) -> float:
         """Traffic at the bandwidth that so many threads reach."""
         assert target.gpu is not None
-        threads = _elements(spec) * _TEAMS[0]
+        plan = _plan(spec)
+        threads = _elements(spec) * _threads(plan.window.length or 1)
         if config.slices:
             threads = -(-_elements(spec) // config.width) * config.slices
         busy = min(1.0, threads / (target.gpu.multiprocessors * _BUSY))
@@ -199,8 +198,15 @@ def _element(spec: Spec, rows: View) -> str:
 
 def _teams(plan: Plan, width: int) -> list[tuple[str, str]]:
     """Template arguments `V, T` to choose from, and when."""
-    short, long = (f"{width}, {threads}" for threads in _TEAMS)
     length = plan.window.length
     if length is not None:
-        return [("", short if length <= _SHORT else long)]
-    return [(f"{product(*plan.window.dims)} <= {_SHORT}", short), ("", long)]
+        return [("", f"{width}, {_threads(length)}")]
+    window = product(*plan.window.dims)
+    return [
+        (f"{window} <= {limit}" if limit else "", f"{width}, {threads}") for threads, limit in _TEAMS.items()
+    ]
+
+
+def _threads(length: int) -> int:
+    """Threads that join one element of a window."""
+    return next(threads for threads, limit in _TEAMS.items() if limit is None or length <= limit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from kernels.cuda_compile import most_registers, needs_nvcc, targets_of, view
@@ -48,7 +50,10 @@ EMBEDDING = GatherSpec(
         view(S64, (None,), (1,)),
     )
 )
+LARGE = pointwise(*[view(F16, (1 << 16, 1 << 15), alignment=16)] * 3)
 FILL = FillSpec(operands=(view(F16, (4, 8), (24, 1)),), value=1.5)
+
+GOLDEN = Path(__file__).parents[1] / "codegen" / "golden"
 
 CASES = [
     pytest.param(CudaPointwise(), BIASED, SM80, id="pointwise"),
@@ -57,6 +62,7 @@ CASES = [
     pytest.param(CudaCopy(), FIRST_IMAGE, SM80, id="copy-few"),
     pytest.param(CudaGather(), EMBEDDING, SM80, id="gather"),
     pytest.param(CudaFill(), FILL, SM80, id="fill"),
+    pytest.param(CudaPointwise(), LARGE, SM80, id="pointwise-large"),
 ]
 
 
@@ -111,8 +117,7 @@ def test_pack_width(dtype, dims, strides, width):
 
 
 def test_large_views_are_indexed_with_64_bits():
-    spec = pointwise(*[view(F16, (1 << 16, 1 << 15), alignment=16)] * 3)
-    assert "launch<int64_t, 8>" in rendered(CudaPointwise(), spec)
+    assert "launch<int64_t, 8>" in rendered(CudaPointwise(), LARGE)
 
 
 def test_rejections_name_the_reason():
@@ -134,3 +139,7 @@ def test_constants_of_every_type_are_spelled():
     for dtype in (F16, BF16, F32, S64):
         assert np.isfinite(CudaFill().estimate(FillSpec(operands=(view(dtype, (4,)),)), None, SM80))
         assert "spread_pack" in rendered(CudaFill(), FillSpec(operands=(view(dtype, (4,)),), value=3.0))
+
+
+def test_rendered_kernel_is_the_golden_file():
+    assert rendered(CudaPointwise(), RUN_TIME) == (GOLDEN / "cuda_pointwise.cu").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from kernels.cuda_compile import most_registers, needs_nvcc, targets_of, view
 
@@ -29,6 +31,8 @@ def layer_norm(rows: int, k: int) -> NormSpec:
 _RUN_TIME = view(BF16, (None, 12, None, None), (None, None, None, 1))
 RUN_TIME = SoftmaxSpec(operands=(_RUN_TIME, _RUN_TIME), log=True)
 
+GOLDEN = Path(__file__).parents[1] / "codegen" / "golden"
+
 CASES = [
     pytest.param(CudaSoftmax(), softmax(8, 12, 197, 197), SM80, id="softmax"),
     pytest.param(CudaSoftmax(), softmax(1, 1, 8, 100_000), SM90A, id="softmax-long"),
@@ -52,6 +56,10 @@ def test_is_registered_and_ranks_its_configs(family, spec, target):
     assert estimates == sorted(estimates) and estimates[0] >= 3.0
     texts = {family.render(spec, config, target, "k") for config in configs}
     assert len(texts) == len(configs)
+
+
+def rendered(family, spec, target=SM80) -> str:
+    return family.render(spec, family.configs(spec, target)[0], target, "k")
 
 
 def launched(family, spec, *, threads: int | None = None) -> str:
@@ -89,3 +97,7 @@ def test_rejections_name_the_reason():
     constant = SoftmaxSpec(operands=spec.operands, constants=(1,))
     assert "nothing to pack" in CudaSoftmax().supports(constant, SM80).reason
     assert CudaNorm().supports(spec, SM80).reason == "not a normalization spec"
+
+
+def test_rendered_kernel_is_the_golden_file():
+    assert rendered(CudaNorm(), layer_norm(128, 768)) == (GOLDEN / "cuda_norm.cu").read_text()
