@@ -28,7 +28,7 @@ class Options:
     """Everything that steers `bolt.optimize`.
 
     Attributes:
-        targets: names of target rows, best first; "auto" detects.
+        targets: names of target rows, best first; "auto" detects the CPU's, "cuda" the GPU's.
         budget_s: seconds of building and timing kernels; 0 takes the analytic pick, `math.inf` tries all.
         precision: arithmetic that may be used. "fp32" stays within the fp32 tolerance. On GPUs also "tf32"
             (products rounded to 11 bits), and "fp16" or "bf16" (weights, and values inside partitions, are

@@ -1,10 +1,12 @@
 """Asking the driver (a made-up one) for GPUs, and the target of the GPU that is there."""
 
 import enum
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from cuda import driver
 
 from bolt import gpu, target
 from bolt.errors import TargetError
@@ -134,3 +136,16 @@ def test_code_runs_on_its_own_and_later_minor_capabilities(machine):
 def test_no_gpu_runs_no_cuda_target(machine):
     machine()
     assert not any(runs_here(t) for t in CUDA_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [("75,90", "[75, 90]"), ("", "[] the NVIDIA driver refuses (cuInit: CUDA_ERROR_NO_DEVICE)")],
+)
+def test_a_driver_is_asked_through_cuda_python(devices, said):
+    pytest.importorskip("cuda.bindings.driver")
+    script = "from bolt import gpu; f = gpu.query(); print([d.sm for d in f.devices], f.reason)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], env=driver.environment(devices), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == said, done.stderr
