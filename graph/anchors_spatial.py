@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from bolt.graph.layouts import channels_last, widest
 from bolt.graph.lower import Lowering
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.spatial import PoolSpec, ResizeSpec
+from bolt.ops.spec import Spec
 from bolt.program import Halo, View
 from bolt.types import F32, DType
 
@@ -143,6 +145,9 @@ def _conv_input(low: Lowering, node: ir.Node, halo: Halo, *, turned: bool, group
     order, have = channels_last(len(view.dims)), view.dims[1]
     assert isinstance(have, int)
     wanted = have if groups > 1 else low.conventions.channels(have)
+    spare = low.with_spare(view, wanted) if wanted != have else None
+    if spare is not None:
+        return unit_inner(image(spare.view, turned=turned))
     # A copy that is made anyway costs little more with further channels; odd ones no tensor core reads.
     if wanted == have or (have % 2 == 0 and low.conforms(view, order, dtype=dtype)):
         return spatial_input(low, node, halo, turned=turned, dtype=dtype)
@@ -187,18 +192,30 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         dilation=_pair_along(attr(node, "dilations", (1,) * (rank - 2)), flip),
         pad=(pads[0][0], pads[1][0]),
         pad_end=(pads[0][1], pads[1][1]),
-        groups=groups,
         has_halo=not device,
         math=low.math(node.outputs[0]),
     )
-    return Draft(
+    whole = Draft(
         dims=low.dims(node.outputs[0]),
         order=channels_last(rank),
-        make=make,
+        make=partial(make, groups=groups),
         arrange=spatial_arrange(source, weight_view(weights, source.dtype), turned=turned),
         constants={2: weights},
         prologue=add_bias(channel_bias(low, node, 2, rank)),
     )
+
+    def widen(channels: int) -> tuple[Draft, float] | None:
+        more = np.pad(weights, ((0, channels - weights.shape[0]), (0, 0), (0, 0), (0, 0)))
+        depthwise = groups == weights.shape[0] == source.dims[3]
+        seen = low.with_spare(source, channels, 3) if depthwise and groups > 1 else None
+        if groups > 1 and seen is None:
+            return None
+        read = source if seen is None else seen.view
+        arrange = spatial_arrange(read, weight_view(more, read.dtype), turned=turned)
+        spread = partial(make, groups=1 if seen is None else channels)
+        return replace(whole, make=spread, arrange=arrange, constants={2: more}), 0.0
+
+    return replace(whole, widen=widen)
 
 
 def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
@@ -272,12 +289,23 @@ def pool(low: Lowering, node: ir.Node) -> Draft:
         pad_end=(0, pads[1][0]) if spatial == 1 else pair(pads[1]),
         count_include_pad=bool(attr(node, "count_include_pad", 0)),
     )
-    return Draft(
-        dims=low.dims(node.outputs[0]),
-        order=channels_last(spatial + 2),
-        make=make,
-        arrange=spatial_arrange(spatial_input(low, node)),
-    )
+    return _per_channel(low, node, make, low.dims(node.outputs[0]), spatial_input(low, node))
+
+
+def _per_channel(
+    low: Lowering, node: ir.Node, make: Callable[..., Spec], dims: tuple[Dim, ...], source: View
+) -> Draft:
+    """A kernel each of whose channels is made of one channel of `source`: equal numbers give that number."""
+    whole = Draft(dims=dims, order=channels_last(len(dims)), make=make, arrange=spatial_arrange(source))
+
+    def widen(channels: int) -> tuple[Draft, float] | None:
+        seen = low.with_spare(source, channels, 3)
+        # An average that counts zeros around the image is no average of equal numbers.
+        if seen is None or (seen.number and attr(node, "count_include_pad", 0)):
+            return None
+        return replace(whole, arrange=spatial_arrange(seen.view)), seen.number
+
+    return replace(whole, widen=widen)
 
 
 def resize(low: Lowering, node: ir.Node) -> Draft:
@@ -309,12 +337,7 @@ def resize(low: Lowering, node: ir.Node) -> Draft:
         nearest="floor" if old else attr(node, "nearest_mode", "round_prefer_floor"),
         scales=_scales(low, node, len(dims)),
     )
-    return Draft(
-        dims=out,
-        order=channels_last(len(dims)),
-        make=make,
-        arrange=spatial_arrange(spatial_input(low, node)),
-    )
+    return _per_channel(low, node, make, out, spatial_input(low, node))
 
 
 def _scales(low: Lowering, node: ir.Node, rank: int) -> tuple[float, float]:

@@ -45,11 +45,11 @@ class Conventions:
 
     def pixel_stride(self, channels: Dim, dtype: DType, outer: Sequence[Dim]) -> Dim:
         """Elements between the pixels of a channels-last image whose other extents are `outer`."""
-        if not isinstance(channels, int) or all(d == 1 for d in outer):
+        if not isinstance(channels, int):
             return channels
         if self.is_device:
             return _up(channels, _lanes(channels, _VECTOR_BYTES // dtype.size_bytes))
-        return _cached_stride(channels, dtype)
+        return channels if all(d == 1 for d in outer) else _cached_stride(channels, dtype)
 
     def channels(self, channels: int) -> int:
         """How many channels (the further ones zero) suit a convolution that reads `channels`."""

@@ -38,6 +38,8 @@ class Draft:
             in the kernel's own dims.
         constants: arrays of constant operands.
         prologue: what happens to the accumulator before the region's pointwise nodes (bias, alpha).
+        widen: the same kernel over more channels, and what its accumulator holds in the further ones; None
+            when it can't tell. Of kernels over images (N, C, spatial...).
     """
 
     dims: tuple[Dim, ...]
@@ -46,6 +48,7 @@ class Draft:
     arrange: Callable[[View, Sequence[View]], Sequence[View]]
     constants: Mapping[int, np.ndarray] = field(default_factory=dict)
     prologue: Callable[[Expression, int], int] = lambda expression, acc: acc
+    widen: Callable[[int], tuple[Draft, float] | None] = lambda channels: None
 
 
 class Expression:

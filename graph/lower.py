@@ -12,13 +12,13 @@ from bolt.epilogue import from_node
 from bolt.graph.draft import CannotLower, Draft, Expression
 from bolt.graph.layouts import Order, row_major
 from bolt.graph.memory import MAX_RANK, collapse, inner_axis
-from bolt.graph.placement import Placement
 from bolt.graph.region import Region
+from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
 
 
-class Lowering(Placement):
+class Lowering(SpareChannels):
     """Lowers the regions of one partition, one after the other."""
 
     def region(self, region: Region, draft: Draft | None) -> None:
@@ -33,9 +33,15 @@ class Lowering(Placement):
         )
         order = draft.order or self.last_innermost(region.output)
         out = self.place(region.output, order)
-        extras = [self._extra(v, order) for v in expression.views]
-        views = draft.arrange(out, extras)
+        operands = [out, *(self._extra(v, order) for v in expression.views)]
         epilogue = expression.builder.finish(result)
+        channels = self.room(region.output, out)
+        wider = None if channels is None else draft.widen(channels)
+        if wider is not None:
+            filled = self.fill_spare(region.output, out, operands[1:], epilogue, wider[1])
+            if filled is not None:
+                draft, operands = wider[0], filled
+        views = draft.arrange(operands[0], operands[1:])
         self.emit(draft.make, views, epilogue=epilogue, constants=draft.constants, nodes=region.nodes)
         self.settle(region.output, out)
 
@@ -100,11 +106,12 @@ class Lowering(Placement):
         result = self.expression(expression, region, {})
         order = self._pointwise_order(region.output, expression.views)
         out = self.place(region.output, order)
-        extras = [self._extra(v, order) for v in expression.views]
-        views = collapse([v.permute(order) for v in (out, *extras)])
+        operands = [out, *(self._extra(v, order) for v in expression.views)]
+        epilogue = expression.builder.finish(result)
+        operands = self.fill_spare(region.output, out, operands[1:], epilogue, None) or operands
+        views = collapse([v.permute(order) for v in operands])
         if len(views[0].dims) > MAX_RANK:
             raise CannotLower(region.nodes[0], f"needs more than {MAX_RANK} loops")
-        epilogue = expression.builder.finish(result)
         self.emit(PointwiseSpec, views, epilogue=epilogue, nodes=region.nodes)
         self.settle(region.output, out)
 

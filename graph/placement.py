@@ -29,6 +29,7 @@ class Placement(Memory):
         opset: version of the ONNX operators.
         precise: values that are not stored in fewer bits than they have.
         views: where each value is.
+        whole: temporaries that one value has to itself, by name.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Placement(Memory):
         self.precise = precise
         self.members = frozenset(partition.nodes)
         self.views: dict[ir.Value, View] = {}
+        self.whole: dict[str, ir.Value] = {}
         self.concats: dict[ir.Node, View] = {}
         self.outputs = {v: i for i, v in enumerate(partition.outputs)}
         self.assumed += [pair for n in partition.nodes for pair in shapes.assumptions.get(n, ())]
@@ -116,7 +118,9 @@ class Placement(Memory):
         joined = self._joined(value, order)
         if joined is not None:
             return joined
-        return self.temp(self.stored(value), dims, order, self.layouts.halo(value))
+        view = self.temp(self.stored(value), dims, order, self.layouts.halo(value))
+        self.whole[view.buffer.name] = value
+        return view
 
     def _output_of(self, value: ir.Value) -> View | None:
         """The caller's memory for `value`, seen through reshapes that only rename its dims."""

@@ -70,12 +70,57 @@ def test_the_copy_of_the_input_adds_channels(channels: int, padded: int) -> None
 
 @pytest.mark.parametrize("channels,read", [(12, 12), (5, 8), (2, 2)])
 def test_an_image_that_lies_right_is_copied_only_for_odd_channels(channels: int, read: int) -> None:
+    """Channels of a concatenation have others behind them."""
     b = ModelBuilder()
-    y = b.add("Conv", b.input("x", [1, 8, 6, 6]), b.weights("w0", (channels, 8, 1, 1)))
-    found = checked(b.output(b.add("Conv", y, b.weights("w1", (8, channels, 3, 3)), pads=[1] * 4)).model())
-    second = steps(found, "conv")[1]
-    assert second.spec.operands[1].dims[3] == read
-    assert ops(found).count("copy") == 2 + (read != channels)
+    x = b.input("x", [1, 8, 6, 6])
+    parts = [b.add("Conv", x, b.weights(f"w{i}", (c, 8, 1, 1))) for i, c in enumerate((channels, 8))]
+    y = b.add("Conv", parts[0], b.weights("w", (8, channels, 3, 3)), pads=[1] * 4)
+    found = checked(b.output(b.add("Concat", b.add("Concat", *parts, axis=1), y, axis=1)).model())
+    third = next(s for s in steps(found, "conv") if s.spec.operands[2].dims[2] == 3)
+    assert third.spec.operands[1].dims[3] == read
+    assert len(steps(found, "fill")) == (read != channels)
+
+
+ACTIVATIONS = {"Relu": 0.0, "HardSigmoid": 0.5, "Exp": 1.0}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rules", (FP16, TF32), ids=("fp16", "tf32"))
+def test_spare_channels_are_computed_and_read(activation: str, rules: Any) -> None:
+    """Convolutions, a pooling, a residual and a gate with 13 channels: all computed as 16, nothing copied."""
+    b = ModelBuilder()
+    x = b.input("x", [1, 3, 12, 12])
+    y = b.add(
+        activation, b.add("Conv", x, b.weights("w0", (13, 3, 3, 3)), b.weights("b0", (13,)), pads=[1] * 4)
+    )
+    y = b.add("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    z = b.add("Conv", y, b.weights("w1", (13, 1, 3, 3)), group=13, pads=[1] * 4)
+    gate = b.add("Sigmoid", b.add("Conv", b.add("GlobalAveragePool", z), b.weights("w2", (13, 13, 1, 1))))
+    z = b.add("Conv", b.add("Mul", z, gate), b.weights("w3", (13, 13, 1, 1)), b.weights("b3", (13,)))
+    y = b.add("Tanh", b.add("Resize", b.add("Add", z, y), "", b.constant([1, 1, 2, 2], np.float32)))
+    model = b.output(b.add("Conv", y, b.weights("w4", (8, 13, 3, 3)))).model()
+    found = check(model, conventions=rules, tolerance=3 * TOLERANCE[rules.stored])
+    assert ops(found).count("copy") == 3, (
+        "the layouts of the input and the output change, the gate's mean is odd"
+    )
+    assert [s.spec.out.dims[3] for s in steps(found, "conv")] == [16, 16, 16, 16, 8]
+    assert [s.spec.operands[1].dims[3] for s in steps(found, "conv")] == [4, 16, 16, 16, 16]
+    assert [s.spec.out.dims[3] for op in ("pool", "resize") for s in steps(found, op)] == [16, 16]
+
+
+def test_spare_channels_that_would_not_be_finite_are_left_alone() -> None:
+    b = ModelBuilder()
+    y = b.add("Conv", b.input("x", [1, 8, 6, 6]), b.weights("w0", (5, 8, 1, 1)))
+    y = b.add("Conv", b.add("Log", b.add("Abs", y)), b.weights("w1", (8, 5, 1, 1)))
+    found = checked(b.output(y).model())
+    assert [s.spec.out.dims[3] for s in steps(found, "conv")] == [5, 8]
+
+
+def test_groups_have_no_spare_channels() -> None:
+    b = ModelBuilder()
+    y = b.add("Conv", b.input("x", [1, 6, 6, 6]), b.weights("w0", (9, 2, 3, 3)), group=3)
+    found = checked(b.output(b.add("Conv", y, b.weights("w1", (8, 9, 1, 1)))).model())
+    assert [s.spec.out.dims[3] for s in steps(found, "conv")] == [9, 8]
 
 
 def test_pixels_start_at_multiples_of_16_bytes() -> None:
@@ -83,6 +128,7 @@ def test_pixels_start_at_multiples_of_16_bytes() -> None:
     y = b.add("Conv", b.input("x", [1, 8, 6, 6]), b.weights("w0", (20, 8, 1, 1)))
     found = checked(b.output(b.add("Conv", y, b.weights("w1", (8, 20, 1, 1)))).model())
     assert steps(found, "conv")[0].spec.out.strides == (36 * 24, 6 * 24, 24, 1)
+    assert steps(found, "conv")[0].spec.out.dims == (1, 6, 6, 24)
 
 
 def test_parts_of_a_concatenation_state_what_their_offset_allows() -> None:
