@@ -22,7 +22,8 @@ class Device:
         sm: compute capability, 10 * major + minor.
         multiprocessors: how many it has.
         memory_bytes: of its memory.
-        driver: release of the driver, and the CUDA version it knows.
+        driver: its release.
+        cuda: (major, minor) of the newest CUDA runtime it serves.
     """
 
     ordinal: int
@@ -31,20 +32,19 @@ class Device:
     multiprocessors: int
     memory_bytes: int
     driver: str
+    cuda: tuple[int, int]
 
     @property
     def identity(self) -> str:
         """Model and driver: what a time depends on."""
-        return f"{self.name}, driver {self.driver}"
+        return f"{self.name}, driver {self.driver} (CUDA {self.cuda[0]}.{self.cuda[1]})"
 
     @property
     def description(self) -> str:
         """One line for a person."""
         size = f"{self.memory_bytes / 2**30:.0f} GiB"
-        return (
-            f"{self.name} (compute capability {self.sm // 10}.{self.sm % 10}, "
-            f"{self.multiprocessors} multiprocessors, {size}, driver {self.driver})"
-        )
+        capability = f"compute capability {self.sm // 10}.{self.sm % 10}"
+        return f"{self.identity}, {capability}, {self.multiprocessors} multiprocessors, {size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,12 @@ def query() -> Found:
 def _ask(driver: Any) -> Found:
     call(driver, driver.cuInit, 0)
     version = call(driver, driver.cuDriverGetVersion)
-    devices = tuple(
-        _device(driver, i, _release(version)) for i in range(call(driver, driver.cuDeviceGetCount))
-    )
+    cuda, count = (version // 1000, version % 1000 // 10), call(driver, driver.cuDeviceGetCount)
+    devices = tuple(_device(driver, ordinal, cuda) for ordinal in range(count))
     return Found(devices, "" if devices else "the driver lists no device")
 
 
-def _device(driver: Any, ordinal: int, release: str) -> Device:
+def _device(driver: Any, ordinal: int, cuda: tuple[int, int]) -> Device:
     handle, known = call(driver, driver.cuDeviceGet, ordinal), driver.CUdevice_attribute
 
     def attribute(name: str) -> int:
@@ -98,18 +97,18 @@ def _device(driver: Any, ordinal: int, release: str) -> Device:
         sm=10 * major + minor,
         multiprocessors=attribute("MULTIPROCESSOR_COUNT"),
         memory_bytes=int(call(driver, driver.cuDeviceTotalMem, handle)),
-        driver=release,
+        driver=_release(),
+        cuda=cuda,
     )
 
 
-def _release(version: int) -> str:
-    """ "580.65.06 (CUDA 13.0)"; the release is missing where the kernel module does not tell it."""
-    cuda = f"CUDA {version // 1000}.{version % 1000 // 10}"
+def _release() -> str:
+    """ "580.65.06", as the driver's kernel module tells it."""
     try:
         match = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", _RELEASE.read_text())
     except OSError:
         match = None
-    return f"{match[1]} ({cuda})" if match else cuda
+    return match[1] if match else "of unknown release"
 
 
 def call(driver: Any, function: Any, *arguments: Any) -> Any:

@@ -233,8 +233,8 @@ def _choice(group: Group, candidate: Candidate, built: Kernel, bench: Bench) -> 
 
 def _reason(group: Group, candidate: Candidate, bench: Bench) -> str:
     if candidate not in group.results:
-        said = "best estimate; nothing was timed"
-        return said if bench.device.start else f"{said}: this machine can't run {bench.target.name}"
+        obstacle = bench.device.obstacle
+        return "best estimate; nothing was timed" + (f": {obstacle}" if obstacle else "")
     us, analytic = group.results[candidate].median_us, group.results.get(group.candidates[0])
     if candidate is group.candidates[0]:
         return f"best estimate, and nothing timed was clearly faster ({us:.1f} us)"

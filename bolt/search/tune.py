@@ -91,7 +91,7 @@ class Bench:
         self.target, self.options, self.records = target, options, records
         self.compiler = for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass)
         self.cache = build.store(options.cache_root)
-        self.device = device(target, options)
+        self.device = device(target, options, self.compiler)
         self.rotate_bytes = self.device.rotate_bytes(constant_bytes)
         self._builder = self.builder(reused=True)
         self._worker: Worker | None = None

@@ -58,7 +58,7 @@ def test_a_bad_candidate_is_a_record_and_does_not_stop_the_others(options, behav
 
 
 def test_a_candidate_that_hangs_is_ended(options, monkeypatch):
-    monkeypatch.setattr(measure.Worker.__init__, "__kwdefaults__", {"limit_s": 1.0})
+    monkeypatch.setattr(measure.Worker.__init__, "__kwdefaults__", {"limit_s": 3.0})
     choice = choose(options, Config(work=1, behaviour="hang"), Config(work=2))
     assert choice.candidate.config == Config(work=2)
     assert "timeout" in reasons(choice)

@@ -1,5 +1,7 @@
 """Candidates of a CUDA target on a pretended driver: checked, timed, and survived."""
 
+from dataclasses import replace
+
 import pytest
 from cuda import driver
 from search.toy_cuda import ToyCuda
@@ -16,7 +18,9 @@ from bolt.search.records import Records
 from bolt.target import SM80, SM90A
 from bolt.toolchain import nvcc
 
-DEVICE = Device(ordinal=1, name="A100", sm=80, multiprocessors=108, memory_bytes=80 << 30, driver="580.1")
+DEVICE = Device(
+    ordinal=1, name="A100", sm=80, multiprocessors=108, memory_bytes=80 << 30, driver="580.1", cuda=(99, 0)
+)
 SPEC = add_spec()
 
 
@@ -57,7 +61,7 @@ def test_candidates_are_measured_on_the_device_that_runs_the_target(machine, opt
     assert choice.measurement.median_us > 0
     assert len(choice.objects) == 2, "launcher and unit"
     with Records.below(tmp_path) as records:
-        assert {row["device"] for row in records.export()} == {"A100, driver 580.1"}
+        assert {row["device"] for row in records.export()} == {"A100, driver 580.1 (CUDA 99.0)"}
 
 
 def test_the_fastest_candidate_wins(machine, options):
@@ -102,7 +106,7 @@ def test_a_refused_launch_is_quoted(machine, options):
 
 
 def test_a_kernel_that_hangs_is_ended(machine, options, monkeypatch):
-    monkeypatch.setattr(measure.Worker.__init__, "__kwdefaults__", {"limit_s": 3.0})
+    monkeypatch.setattr(measure.Worker.__init__, "__kwdefaults__", {"limit_s": 5.0})
     choice = choose(options, Config(work=1, behaviour="hang"), Config(work=2))
     assert choice.candidate.config == Config(work=2)
     assert "timeout" in reasons(choice)
@@ -114,6 +118,13 @@ def test_the_first_candidates_are_compiled_together(machine, options):
     choose(options, *configs, progress=events.append)
     built = [event for event in events if event.stage == "build"]
     assert built[0].total == FIRST + 1, "launchers and one unit"
+
+
+def test_a_driver_older_than_the_compiler_times_nothing_and_the_choice_says_so(options, monkeypatch):
+    monkeypatch.setattr(gpu, "query", lambda: Found((replace(DEVICE, cuda=(11, 8)),)))
+    choice = choose(options, Config(work=9), Config(work=1))
+    assert choice.candidate.config == Config(work=9)
+    assert "the driver serves CUDA 11.8, the compiler is of CUDA 1" in choice.reason
 
 
 def test_without_the_device_nothing_is_timed_and_the_choice_says_so(options, monkeypatch):
