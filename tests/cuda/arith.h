@@ -110,7 +110,11 @@ inline T fmax_nan(T a, T b) { return a != a || b != b ? (T)NAN : fmax_ptx(a, b);
 // Directed rounding: the nearest result, moved by one place where it lies on the wrong side of the exact one.
 enum Round { kNearest, kZero, kDown_, kUp_ };
 inline float directed(float nearest, double error, Round how) {  // error = exact - nearest
-  if (how == kNearest || error == 0 || !isfinite(nearest)) return nearest;
+  if (how == kNearest || error == 0 || nearest != nearest) return nearest;
+  if (isinf(nearest)) {  // of a finite value only if the rounding points away from zero
+    bool away = how == kUp_ ? nearest > 0 : how == kDown_ && nearest < 0;
+    return isinf(error) && !away ? copysignf(__FLT_MAX__, nearest) : nearest;
+  }
   bool positive = nearest > 0 || (nearest == 0 && error > 0);
   bool up = how == kUp_ || (how == kZero && !positive);
   if (up && error > 0) return nextafterf(nearest, INFINITY);

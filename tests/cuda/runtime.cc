@@ -216,21 +216,26 @@ cudaError_t check(const Registered& r, dim3 grid, dim3 block, Dim3 cluster, size
   return dynamic + r.kernel->shared_bytes > limit ? kInvalidValue : kSuccess;
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t dynamic, CUstream_st* stream,
+cudaError_t launch(const Registered& r, dim3 grid, dim3 block, void** args, size_t dynamic, CUstream_st* stream,
                    Dim3 cluster) {
-  Guard guard(mutex);
-  if (int code = ready()) return note(code);
-  Registered* r = nullptr;
-  if (int code = find(function, &r)) return note(code);
-  const Kernel& k = *r->kernel;
+  const Kernel& k = *r.kernel;
   if (k.cluster.x) cluster = {k.cluster.x, std::max(1u, k.cluster.y), std::max(1u, k.cluster.z)};
-  if (int code = check(*r, grid, block, cluster, dynamic)) return note(code);
+  if (int code = check(r, grid, block, cluster, dynamic)) return note(code);
   std::vector<uint8_t> packed(kParamsAt + k.param_bytes);
   Packed head = {&k, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, cluster, uint32_t(dynamic)};
   memcpy(packed.data(), &head, sizeof head);
   for (uint32_t i = 0; i < k.param_count; i++)
     memcpy(packed.data() + kParamsAt + k.params[i].offset, args[i], k.params[i].bytes);
   return note(fake_cuda_launch(stream, &run_packed, packed.data(), packed.size()));
+}
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t dynamic, CUstream_st* stream,
+                   Dim3 cluster) {
+  Guard guard(mutex);
+  if (int code = ready()) return note(code);
+  Registered* r = nullptr;
+  if (int code = find(function, &r)) return note(code);
+  return launch(*r, grid, block, args, dynamic, stream, cluster);
 }
 
 }  // namespace
@@ -323,6 +328,24 @@ EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const v
       cluster = {d.x, d.y, d.z};
     }
   return launch(function, config->gridDim, config->blockDim, args, config->dynamicSmemBytes, config->stream, cluster);
+}
+
+// Launches a translated kernel that no host code registered, by its name.
+EXPORT cudaError_t fake_cuda_kernel(const char* name, const dim3* grid, const dim3* block, void** args, size_t shared,
+                                    CUstream_st* stream) {
+  Guard guard(mutex);
+  if (int code = ready()) return note(code);
+  Registered r;
+  r.name = name;
+  r.max_dynamic = attribute(kSharedOptin);
+  for (const Found& found : state().modules)
+    for (uint32_t i = 0; i < found.module->kernel_count; i++)
+      if (r.name == found.module->kernels[i].name) {
+        r.kernel = &found.module->kernels[i];
+        r.module = found.module;
+      }
+  if (!r.kernel) return note(kInvalidDeviceFunction);
+  return launch(r, *grid, *block, args, shared, stream, {1, 1, 1});
 }
 
 // ---- functions
