@@ -27,7 +27,6 @@ from bolt.ops.spec import Spec
 from bolt.options import Options
 from bolt.report import Event, Progress, Rejection, silent
 from bolt.search.candidates import supports
-from bolt.search.records import device_name
 from bolt.source import Source
 from bolt.target import Target, by_name, runs_here
 
@@ -133,7 +132,7 @@ def _compile(
             "targets": [t.name for t in targets],
             "precision": options.precision,
             "threads": options.thread_count,
-            "device": device_name(),
+            "device": sources.measured_on(targets, options),
             "sizes": sizes,
             "inputs": {name: list(array.shape) for name, array in feeds.items()},
             "stored_nodes": stored,

@@ -15,7 +15,7 @@ from bolt.ep.library import bolt_version
 from bolt.errors import ModelError
 from bolt.ops.spec import canonical
 from bolt.options import Options
-from bolt.search.records import device_name
+from bolt.search.device import device
 from bolt.target import Target
 from bolt.templates import ROOT
 from bolt.toolchain import host
@@ -84,7 +84,7 @@ def artifact_key(source: Source, targets: Sequence[Target], options: Options, *,
         options=canonical(replace(options, cache=None, jobs=0, targets=("auto",))),
         everything=everything,
         tools=dict(tools(targets, options)),
-        device=device_name(),
+        device=measured_on(targets, options),
         code=_code_sha256(),
     )
 
@@ -105,6 +105,12 @@ def tools(targets: Sequence[Target], options: Options) -> Mapping[str, str]:
     """Versions of what takes part in making an artifact."""
     compilers = {f"compiler {t.name}": _compiler(t, options).description for t in targets}
     return {**compilers, "bolt": bolt_version(), "onnxruntime": ort_version() or "not installed"}
+
+
+def measured_on(targets: Sequence[Target], options: Options) -> str:
+    """The devices whose times decided, for a person and for the key."""
+    found = (device(target, options, _compiler(target, options)).name for target in targets)
+    return ", ".join(dict.fromkeys(found))
 
 
 def _compiler(target: Target, options: Options) -> host.Compiler:
