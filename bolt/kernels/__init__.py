@@ -32,6 +32,7 @@ from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_conv_sm90 import CutlassConvSm90
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80
+from bolt.kernels.cutlass_depthwise_sm80 import CutlassDepthwise
 from bolt.kernels.cutlass_dual_gemm_sm80 import CutlassDualGemm
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
 from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90
@@ -62,6 +63,7 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassConvSm80(),
     CutlassConvSm90(),
     CutlassConvTransposeSm80(),
+    CutlassDepthwise(),
     CutlassAttention(),
     CutlassDualGemm(),
     CudaDepthwise(),

@@ -15,9 +15,9 @@ import numpy as np
 
 from bolt.kernels import implicit_gemm
 from bolt.kernels.cuda_pixels import known
-from bolt.kernels.family import Source, argument_names
+from bolt.kernels.family import Source
 from bolt.kernels.finish import as_operand
-from bolt.kernels.implicit_gemm import Call, ConvConfig, View
+from bolt.kernels.implicit_gemm import ConvConfig
 from bolt.kernels.implicit_gemm_cost import conv_us
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
@@ -49,7 +49,8 @@ class CutlassConvSm80:
 
     def render(self, spec: Spec, config: ConvConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
-        return implicit_gemm.launcher(config, name, implicit_gemm.unit_of(spec, config).name, [_call(spec)])
+        unit, call = implicit_gemm.unit_of(spec, config), implicit_gemm.call_of(spec)
+        return implicit_gemm.launcher(name, unit.name, [call], split_k=config.split_k)
 
     def units(self, spec: Spec, config: ConvConfig, target: Target) -> tuple[Source, ...]:
         assert isinstance(spec, ConvSpec)
@@ -66,18 +67,3 @@ class CutlassConvSm80:
         if config.split_k == 1:
             return 0
         return 4 * config.split_k * math.prod(known(d) for d in spec.out.dims)
-
-
-def _call(spec: ConvSpec) -> Call:
-    names = argument_names(spec)
-    (n, p, q, k), (_, h, w, c) = names[0]["dims"], names[1]["dims"]
-    r, s = spec.kernel
-    views = [View(operand=i, offset="0", strides=tuple(v["strides"][:3])) for i, v in enumerate(names)]
-    return Call(
-        sizes={"n": n, "h": h, "w": w, "c": c, "k": k, "p": p, "q": q, "r": r, "s": s, "groups": spec.groups},
-        pairs={"pad": spec.pad, "stride": spec.stride, "dilation": spec.dilation},
-        weights=0,
-        x=views[1],
-        y=views[0],
-        extras=tuple(views[spec.extra_base :][: spec.epilogue.inputs]),
-    )

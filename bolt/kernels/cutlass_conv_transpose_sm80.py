@@ -117,7 +117,7 @@ class CutlassConvTransposeSm80:
     def render(self, spec: Spec, config: ConvConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvTransposeSpec)
         unit = implicit_gemm.unit_of(_widest_phase(spec), config)
-        return implicit_gemm.launcher(config, name, unit.name, _calls(spec))
+        return implicit_gemm.launcher(name, unit.name, _calls(spec), split_k=config.split_k)
 
     def units(self, spec: Spec, config: ConvConfig, target: Target) -> tuple[Source, ...]:
         return (implicit_gemm.unit_of(_widest_phase(spec), config),)

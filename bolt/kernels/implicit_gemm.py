@@ -23,7 +23,7 @@ from bolt.codegen.render import render
 from bolt.codegen.simd import emit
 from bolt.kernels.cuda_pixels import VECTOR_BYTES, known, widest
 from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile, tiles, unaligned_tiles
-from bolt.kernels.family import Source
+from bolt.kernels.family import Source, argument_names
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.target import Target
@@ -219,8 +219,8 @@ def _extra(spec: ConvSpec, index: int) -> dict[str, Any]:
     }
 
 
-def _unit_context(spec: ConvSpec, config: ConvConfig) -> dict[str, Any]:
-    x, tile = spec.operands[1], config.tile
+def finish_context(spec: ConvSpec) -> dict[str, Any]:
+    """Substitutions of templates/implicit_gemm_finish.jinja."""
     extras = [_extra(spec, i) for i in range(spec.epilogue.inputs)]
 
     def load(index: int) -> str:
@@ -231,15 +231,22 @@ def _unit_context(spec: ConvSpec, config: ConvConfig) -> dict[str, Any]:
     body, result = emit(spec.epilogue, acc="acc", load=load)
     fragment = _fragment(spec)
     return {
-        "title": f"Implicit GEMM, {_element(spec)}, tile {tile.name}, {config.iterator} iterator",
-        "element": x.dtype.cutlass,
         "out": spec.out.dtype.cxx,
-        "out_cutlass": spec.out.dtype.cutlass,
         "fragment": fragment,
         "vector": widest(spec.out, channels_of(spec)[1], fragment),
         "extras": extras,
         "body": body,
         "result": result,
+    }
+
+
+def _unit_context(spec: ConvSpec, config: ConvConfig) -> dict[str, Any]:
+    tile = config.tile
+    return {
+        "title": f"Implicit GEMM, {_element(spec)}, tile {tile.name}, {config.iterator} iterator",
+        **finish_context(spec),
+        "element": spec.operands[1].dtype.cutlass,
+        "out_cutlass": spec.out.dtype.cutlass,
         "tile": tile,
         "iterator": ITERATORS[config.iterator],
         "alignment": 1 if tile.opclass == "Simt" else alignment_of(spec),
@@ -283,7 +290,23 @@ class Call:
     extras: tuple[View, ...]
 
 
-def launcher(config: ConvConfig, name: str, unit: str, calls: Sequence[Call]) -> str:
+def call_of(spec: ConvSpec) -> Call:
+    """The one call of a convolution."""
+    names = argument_names(spec)
+    (n, p, q, k), (_, h, w, c) = names[0]["dims"], names[1]["dims"]
+    r, s = spec.kernel
+    views = [View(operand=i, offset="0", strides=tuple(v["strides"][:3])) for i, v in enumerate(names)]
+    return Call(
+        sizes={"n": n, "h": h, "w": w, "c": c, "k": k, "p": p, "q": q, "r": r, "s": s, "groups": spec.groups},
+        pairs={"pad": spec.pad, "stride": spec.stride, "dilation": spec.dilation},
+        weights=0,
+        x=views[1],
+        y=views[0],
+        extras=tuple(views[spec.extra_base :][: spec.epilogue.inputs]),
+    )
+
+
+def launcher(name: str, unit: str, calls: Sequence[Call], *, split_k: int = 1) -> str:
     """The C++ function that calls the unit."""
-    context = {"name": name, "unit": unit, "calls": calls, "split_k": config.split_k}
+    context = {"name": name, "unit": unit, "calls": calls, "split_k": split_k}
     return render("implicit_gemm_launch.cc.jinja", context)
