@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -67,14 +68,15 @@ def build(
         batched: compile CUDA sources several at a time; their binaries then share objects.
     """
     work = batches(sources) if batched else singles(sources)
-    gate = Gate(available_bytes() if not jobs else UNLIMITED)
+    gate, stop = Gate(available_bytes() if not jobs else UNLIMITED), threading.Event()
     with ThreadPoolExecutor(max_workers=jobs or cores()) as pool:
         ordered = sorted(work, key=lambda batch: -batch.bytes)  # the longest first: the short ones fill up
-        futures = [pool.submit(_compiled, b, gate, target, compiler, cache) for b in ordered]
+        futures = [pool.submit(_compiled, b, gate, stop, target, compiler, cache) for b in ordered]
         try:
             _report(futures, ordered, progress)
             built = {name: result for future in futures for name, result in future.result().items()}
         finally:
+            stop.set()  # an interrupt does not wait a minute for compilers whose work is lost
             pool.shutdown(wait=True, cancel_futures=True)
     yield from (built[source.name] for source in sources)
 
@@ -199,15 +201,17 @@ def build_objects(
     return objects
 
 
-def _compiled(batch: Batch, gate: Gate, target: Target, compiler: Compiler, cache: Store) -> Built:
+def _compiled(
+    batch: Batch, gate: Gate, stop: threading.Event, target: Target, compiler: Compiler, cache: Store
+) -> Built:
     """The results of a batch; one that does not compile is split to see which source is at fault."""
     try:
         with gate.taken(batch.bytes):
-            path = compile_object(batch.source, target, compiler=compiler, cache=cache)
+            path = compile_object(batch.source, target, compiler=compiler, cache=cache, stop=stop)
     except CompileError as error:
         if len(batch.sources) == 1:
             return {batch.sources[0].name: error}
-        parts = [_compiled(part, gate, target, compiler, cache) for part in batch.alone]
+        parts = [_compiled(part, gate, stop, target, compiler, cache) for part in batch.alone]
         return {name: result for part in parts for name, result in part.items()}
     names = [source.name for source in batch.sources]
     return {name: _binary(name, path, names) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as memoize
@@ -96,9 +97,18 @@ def _key(source: Source, recipe: _Recipe) -> str:
 
 
 def compile_object(
-    source: Source, target: Target, *, compiler: Compiler, cache: Store, extra: Sequence[str] = ()
+    source: Source,
+    target: Target,
+    *,
+    compiler: Compiler,
+    cache: Store,
+    extra: Sequence[str] = (),
+    stop: threading.Event | None = None,
 ) -> Path:
     """The object of one source, from the cache or compiled.
+
+    Args:
+        stop: ends the compiler when it is set (`run.Stopped` is raised).
 
     Raises:
         CompileError: it does not compile, or ptxas gave up its speed; the message names a copy of the source.
@@ -113,7 +123,7 @@ def compile_object(
         try:
             log = run(
                 recipe.command, cwd=folder, kept=kept, timeout_s=recipe.timeout_s,
-                environment=recipe.environment,
+                environment=recipe.environment, stop=stop,
             )  # fmt: skip
             files = _finished(source, folder, log, kept)
         except CompileError:

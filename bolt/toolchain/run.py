@@ -6,6 +6,8 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from bolt.errors import CompileError, ToolchainError
 from bolt.options import child_environment
 
 TIMEOUT_S = 300.0
+_LOOK_S = 0.2
 _LINES = 12
 _SURROUNDINGS = {
     "No space left on device": "the disk is full; free some space (`bolt cache prune` does)",
@@ -27,6 +30,10 @@ _SURROUNDINGS = {
 """What a compiler says when not the source but the machine is at fault: no verdict on a kernel."""
 
 
+class Stopped(Exception):
+    """The command was ended because nobody waits for it any more."""
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -34,12 +41,14 @@ def run(
     kept: Path | None = None,
     timeout_s: float = TIMEOUT_S,
     environment: Mapping[str, str] | None = None,
+    stop: threading.Event | None = None,
 ) -> str:
     """Runs a compiler command in `cwd`.
 
     Args:
         kept: where the source can be found afterwards, for the message.
         environment: changes to the child's environment.
+        stop: ends the command when it is set.
 
     Returns:
         What it wrote to stderr.
@@ -47,10 +56,11 @@ def run(
     Raises:
         CompileError: it failed, or ran longer than `timeout_s`.
         ToolchainError: it could not do its work on this machine: no space, no memory, no compiler any more.
+        Stopped: `stop` was set.
     """
     process = _started(argv, cwd, environment or {})
     try:
-        _, stderr = process.communicate(timeout=timeout_s)
+        stderr = _said(process, timeout_s, stop or threading.Event())
     except subprocess.TimeoutExpired as error:
         _end(process)
         raise CompileError(_message(argv, f"took longer than {timeout_s:g} s", "", kept)) from error
@@ -62,6 +72,19 @@ def run(
             raise ToolchainError(_message(argv, f"could not work in {cwd}: {said}", stderr, None))
         raise CompileError(_message(argv, f"failed with exit code {process.returncode}", stderr, kept))
     return stderr
+
+
+def _said(process: subprocess.Popen[str], timeout_s: float, stop: threading.Event) -> str:
+    """What the process wrote to stderr, once it has ended."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if stop.is_set():
+            raise Stopped
+        try:
+            return process.communicate(timeout=min(_LOOK_S, max(0.0, deadline - time.monotonic())))[1]
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
 
 
 def _started(argv: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:

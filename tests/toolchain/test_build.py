@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -114,6 +115,26 @@ def test_a_missing_symbol_fails_the_link(cache):
 def test_a_compiler_that_hangs_is_ended(tmp_path):
     with pytest.raises(CompileError, match=r"took longer than 0\.2 s"):
         run(["sh", "-c", "sleep 60 & wait"], cwd=tmp_path, timeout_s=0.2)
+
+
+def test_an_interrupt_ends_running_compilers(cache, tmp_path):
+    program = tmp_path / "compiler"
+    program.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\n"
+        "if grep -q SLOW $OLDPWD/kernel.cc; then touch started; sleep 20; touch ended\n"
+        "else while ! [ -e started ]; do sleep 0.05; done; touch $OLDPWD/kernel.o; fi\n"
+    )
+    program.chmod(0o755)
+
+    def interrupt(event):
+        raise KeyboardInterrupt
+
+    compiler = replace(COMPILER, argv=(str(program),))
+    sources = [source("one", 1), Source(name="slow", text="// SLOW\n")]
+    with pytest.raises(KeyboardInterrupt):
+        list(build.build(sources, TARGET, compiler=compiler, cache=cache, jobs=2, progress=interrupt))
+    assert (tmp_path / "started").exists()
+    assert not (tmp_path / "ended").exists()
 
 
 def test_the_object_key_covers_headers_flags_compiler_and_text(monkeypatch):
