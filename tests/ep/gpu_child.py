@@ -215,6 +215,17 @@ def session_for(model: str, *chosen: Any, **options: str) -> Any:
     return ort.InferenceSession(model, made, enable_fallback=0)
 
 
+def hardware(artifact: Artifact) -> None:
+    """A GPU that ONNX Runtime found itself is the one it found; the other is described by the provider."""
+    ort.register_execution_provider_library("any name", str(artifact.library_path))
+    found, described = (device.device for device in our_devices())
+    assert (found.device_id, described.device_id) == (0x2330, 0)
+    assert found.metadata["card_idx"] == "0" and "card_idx" not in described.metadata
+    for device, address in ((found, "0000:0a:00.0"), (described, "0000:0b:00.0")):
+        assert device.type == ort.OrtHardwareDeviceType.GPU and device.vendor_id == NVIDIA
+        assert device.metadata["pci_bus_id"] == address
+
+
 def several_at_once(artifact: Artifact) -> None:
     """A session that is given all devices is for the first, or since 1.27 for the one that is asked for."""
     artifact.session()
@@ -428,7 +439,7 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, concurrent, shared_weights, binding, asynchronous, given_stream, graph,
     graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
-    cpu_package, generated, dropped, branches, both_kinds, several_at_once,
+    cpu_package, generated, dropped, branches, both_kinds, several_at_once, hardware,
 )  # fmt: skip
 
 

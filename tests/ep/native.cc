@@ -3,7 +3,7 @@
 //   sha <text>      both digests
 //   json <text>     "ok", or the error
 //   feature <text>  0, 1 or ?
-//   judge <text>    what a compatibility text is judged to be
+//   judge <text> [<capability>]   what a compatibility text is judged to be, on the CPU or on a GPU
 //   inside <folder> <path>   the resolved path, or the error
 #include <cstdio>
 #include <iostream>
@@ -12,6 +12,7 @@
 
 #include "compatibility.h"
 #include "cpu.h"
+#include "device.h"
 #include "file.h"
 #include "json.h"
 #include "sha256.h"
@@ -27,6 +28,12 @@ std::string Unhex(const std::string& text) {
   return out;
 }
 
+std::string Judge(const std::string& text, const std::string& capability) {
+  const bolt::Device gpu(0, "some GPU", capability.empty() ? 0 : std::stoi(capability), "0000:00:00.0");
+  const bolt::Place place{capability.empty() ? nullptr : &gpu, "there is none"};
+  return std::to_string(bolt::JudgeCompatibility(text, {place}));
+}
+
 std::string Answer(const std::string& command, const std::string& text, const std::string& more) {
   if (command == "sha") {
     return bolt::Sha256(text.data(), text.size()) + " " + bolt::Sha256Portable(text.data(), text.size());
@@ -39,7 +46,7 @@ std::string Answer(const std::string& command, const std::string& text, const st
     const std::optional<bool> present = bolt::HasFeature(text);
     return present ? std::to_string(*present) : "?";
   }
-  if (command == "judge") return std::to_string(bolt::JudgeCompatibility(text, {bolt::Place{}}));
+  if (command == "judge") return Judge(text, more);
   if (command == "inside") return bolt::ResolveInside(text, more);
   return "unknown command";
 }

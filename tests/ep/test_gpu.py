@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes.util
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def play(
     scenario: str, artifact: Artifact, *arguments: str, devices: str = "80", package: Path | None = None,
-    **changes: str,
+    inside: Sequence[str] = (), **changes: str,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
     environment = dict(driver.environment(devices, **changes))
     if package is not None:
         environment["PYTHONPATH"] = str(package)
-    command = [sys.executable, str(CHILD), scenario, str(artifact.path), *arguments]
+    command = [*inside, sys.executable, str(CHILD), scenario, str(artifact.path), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -92,6 +94,28 @@ def test_the_library_without_a_package(alone: Artifact, tmp_path: Path) -> None:
 
 def test_a_session_that_is_given_several_devices(alone: Artifact) -> None:
     passes("several_at_once", alone, devices="80,86")
+
+
+def pretended_system(folder: Path) -> tuple[str, ...]:
+    """A command that runs another where /sys/class/drm shows two NVIDIA GPUs."""
+    for number, address in enumerate(("0000:0a:00.0", "0000:99:00.0")):
+        device, card = folder / "pci" / address, folder / "class" / "drm" / f"card{number}"
+        for path in (device, card):
+            path.mkdir(parents=True)
+        for name, text in (("vendor", "0x10de"), ("device", "0x2330"), ("class", "0x030000")):
+            (device / name).write_text(f"{text}\n")
+        (card / "device").symlink_to(device)
+    script = f'mount --bind {shlex.quote(str(folder / "class"))} /sys/class && exec "$@"'
+    return "unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"
+
+
+def test_gpus_that_the_runtime_found_itself(alone: Artifact, tmp_path: Path) -> None:
+    inside = pretended_system(tmp_path)
+    try:
+        subprocess.run([*inside, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this process may not mount anything, not even for itself")
+    passes("hardware", alone, devices="80,86", inside=inside)
 
 
 def test_memory_runs_out(alone: Artifact) -> None:

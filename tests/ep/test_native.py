@@ -17,7 +17,7 @@ from bolt.ep.library import SOURCE
 from bolt.target import CPU_TARGETS, cpu_flags, runs_here
 from bolt.toolchain.host import INCLUDE, find_compiler
 
-PARTS = ("compatibility", "cpu", "file", "json", "manifest", "sha256")
+PARTS = ("arena", "compatibility", "cpu", "cuda", "device", "file", "json", "manifest", "sha256")
 FLAGS = ("-std=c++20", "-O0", "-Wall", "-Wextra", "-Werror")
 OPTIMAL, PREFER_RECOMPILATION, UNSUPPORTED, NOT_APPLICABLE = "1", "2", "3", "0"
 
@@ -174,6 +174,22 @@ def test_judging_compatibility(ask: Ask) -> None:
         text = f"{head}{target.name}:{target.arch}:{','.join(target.requires)}"
         judged[text] = OPTIMAL if runs_here(target) else UNSUPPORTED
     assert dict(zip(judged, ask(*(("judge", t) for t in judged)), strict=True)) == judged
+
+
+def test_judging_compatibility_of_gpus(ask: Ask) -> None:
+    head = "bolt;schema=1;module_abi=1;"
+    ampere, hopper = "sm80:cuda:sm80,sm86,sm89", "sm90a:cuda:sm90"
+    judged = {
+        (f"{head}{ampere}", "80"): OPTIMAL,
+        (f"{head}{ampere}", "89"): OPTIMAL,
+        (f"{head}{ampere}", "90"): UNSUPPORTED,
+        (f"{head}{ampere}", "8"): UNSUPPORTED,
+        (f"{head}{ampere}", ""): UNSUPPORTED,
+        (f"{head}{hopper};{ampere}", "80"): PREFER_RECOMPILATION,
+        (f"{head}{hopper};{ampere}", "90"): OPTIMAL,
+        (f"{head}a:{platform.machine()}:", "80"): UNSUPPORTED,
+    }
+    assert dict(zip(judged, ask(*(("judge", *key) for key in judged)), strict=True)) == judged
 
 
 def test_paths_inside_a_folder(ask: Ask, tmp_path: Path) -> None:
