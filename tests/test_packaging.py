@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BROUGHT_ALONG = {"google"}  # protobuf, whose exceptions onnx raises
+BROUGHT_ALONG = {"google", "cuda"}  # protobuf, whose exceptions onnx raises; the module of cuda-python
 PLACES = {"bolt/": "bolt/", "graph/": "bolt/graph/", "templates/": "bolt/templates/"}
 
 
