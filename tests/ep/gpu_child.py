@@ -218,6 +218,7 @@ def session_for(model: str, *chosen: Any, **options: str) -> Any:
 def hardware(artifact: Artifact) -> None:
     """A GPU that ONNX Runtime found itself is the one it found; the other is described by the provider."""
     ort.register_execution_provider_library("any name", str(artifact.library_path))
+    assert count("contexts") == 0, "a GPU was started that nobody asked for"
     found, described = (device.device for device in our_devices())
     assert (found.device_id, described.device_id) == (0x2330, 0)
     assert found.metadata["card_idx"] == "0" and "card_idx" not in described.metadata
