@@ -59,7 +59,7 @@ class Tree:
 def tree(epilogue: Epilogue, loaders: Sequence[Loader], out: DType) -> Tree:
     """The visitor tree of `epilogue`, whose inputs `loaders` read, stored as `out`.
 
-    The types it names in its surroundings are `TileShape` and `ElementD`.
+    The types it names in its surroundings are `CtaTileShape` and `ElementD`.
     """
     names = [f"In{i}" for i in range(len(loaders))]
     types = [f"using {name} = {_node(loader)};" for name, loader in zip(names, loaders, strict=True)]
@@ -81,8 +81,8 @@ def tree(epilogue: Epilogue, loaders: Sequence[Loader], out: DType) -> Tree:
 
 
 _BROADCASTS = {
-    "row": "Sm90RowBroadcast<0, TileShape, {element}, float, {stride}, 1, false>",
-    "column": "Sm90ColBroadcast<0, TileShape, {element}, float, {stride}, 1, false>",
+    "row": "Sm90RowBroadcast<0, CtaTileShape, {element}, float, {stride}, 1, false>",
+    "column": "Sm90ColBroadcast<0, CtaTileShape, {element}, float, {stride}, 1, false>",
     "scalar": "Sm90ScalarBroadcast<{element}, {stride}>",
     "tensor": "Sm90AuxLoad<0, void, {element}, {stride}, void, void, 1, false>",
     "source": "Sm90SrcFetch<{element}>",

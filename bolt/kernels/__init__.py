@@ -36,6 +36,7 @@ from bolt.kernels.cutlass_depthwise_sm80 import CutlassDepthwise
 from bolt.kernels.cutlass_dual_gemm_sm80 import CutlassDualGemm
 from bolt.kernels.cutlass_gemm_sm80 import CutlassGemmSm80
 from bolt.kernels.cutlass_gemm_sm90 import CutlassGemmSm90
+from bolt.kernels.cutlass_gemm_sm100 import CutlassGemmSm100
 from bolt.kernels.family import DeviceFamily, Family
 from bolt.target import Target
 
@@ -60,6 +61,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
 CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassGemmSm80(),
     CutlassGemmSm90(),
+    CutlassGemmSm100(),
     CutlassConvSm80(),
     CutlassConvSm90(),
     CutlassConvTransposeSm80(),

@@ -7,7 +7,7 @@ the one layout that all types' instructions read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from bolt.kernels.cutlass_gemm_sm90_code import (
     unit_context,
     unit_source,
 )
-from bolt.kernels.cutlass_tiles_sm90 import Tile, tiles
+from bolt.kernels.cutlass_tiles_sm90 import Tile, Tiles, tiles
 from bolt.kernels.family import Config, Source, argument_names
 from bolt.kernels.finish import as_operand, epilogue_cost
 from bolt.kernels.sm90_model import Problem, blocks, microseconds
@@ -41,9 +41,18 @@ class CutlassGemmSm90:
 
     name = "cutlass_gemm_sm90"
     language = "cxx"
+    target_name = "sm90a"
+    """The one target that has the instructions."""
+
+    def tiles(self, element: str) -> Tiles:
+        """Of the kernels for what the tensor cores multiply."""
+        return tiles(element)
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        reason = _obstacle(spec, target)
+        if target.name == self.target_name:
+            reason = _obstacle(spec, self.tiles)
+        else:
+            reason = f"its instructions are those of {self.target_name}, not of {target.name}"
         return None if reason is None else Rejection(stage="supports", subject=self.name, reason=reason)
 
     def configs(self, spec: Spec, target: Target) -> Sequence[Sm90Gemm]:
@@ -51,7 +60,7 @@ class CutlassGemmSm90:
         kind = element(spec)
         assert kind is not None
         problem = _problem(spec)
-        legal = tiles(kind).legal
+        legal = self.tiles(kind).legal
         plain = [_config(t, swizzle=_swizzle(problem, t)) for t in legal]
         return (*plain, *_split(spec, problem, legal))
 
@@ -177,16 +186,14 @@ def _as(array: np.ndarray, dtype: DType) -> np.ndarray:
     return convert(array, dtype) if dtype.is_float else array.astype(dtype.np)
 
 
-def _obstacle(spec: Spec, target: Target) -> str | None:
+def _obstacle(spec: Spec, tiles_of: Callable[[str], Tiles]) -> str | None:
     """Why the family can't compute `spec`, or None."""
     if not isinstance(spec, GemmSpec):
         return "not a gemm spec"
-    if target.name != "sm90a":
-        return f"wgmma is an instruction of sm90a, not of {target.name}"
     kind = element(spec)
-    if kind is None:
+    if kind is None or not tiles_of(kind).legal:
         a, b = spec.operands[1].dtype, spec.operands[2].dtype
-        return f"wgmma has no instruction for {a} x {b} operands (f32 needs precision tf32)"
+        return f"there is no instruction for {a} x {b} operands (f32 needs precision tf32)"
     refused = evt.obstacle(spec.extras, spec.out.dtype, CutlassGemmSm90.name)
     return refused.reason if refused is not None else _layout_obstacle(spec, kind)
 

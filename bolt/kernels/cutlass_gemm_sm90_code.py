@@ -26,7 +26,7 @@ class Sm90Gemm:
     Attributes:
         tile: rows, columns and depth of a thread block's tile.
         cluster: thread blocks along m and n that share loads.
-        schedule: "pingpong" or "cooperative".
+        schedule: "pingpong" or "cooperative" on Hopper, "1sm" or "2sm" on Blackwell (`cutlass_tiles_sm100`).
         stream_k: tiles are shared out by depth as well, so that the last wave is full (cooperative only).
         split_k: shares of the depth with `stream_k`; 1 lets the scheduler decide.
         swizzle: tiles of neighbouring columns that run together.
@@ -147,8 +147,8 @@ def unit_context(spec: GemmSpec, config: Sm90Gemm, target: Target) -> dict[str, 
         "functor": tree.functor,
         "visitor": tree.types,
         "arguments": tree.arguments,
-        "arch": "Sm90",
-        "tile": constants(config.tile),
+        "tile": constants(_multiplied(config)),
+        "cta_tile": constants(config.tile),
         "cluster": constants((*config.cluster, 1)),
         "schedule": _SCHEDULES[config.schedule],
         "scheduler": "cutlass::gemm::StreamKScheduler" if config.stream_k else "void",
@@ -163,12 +163,33 @@ def unit_context(spec: GemmSpec, config: Sm90Gemm, target: Target) -> dict[str, 
 
 
 _SCHEDULES = {
-    "pingpong": {"mainloop": "KernelTmaWarpSpecializedPingpong", "epilogue": "TmaWarpSpecialized"},
+    "pingpong": {
+        "arch": "Sm90",
+        "mainloop": "KernelTmaWarpSpecializedPingpong",
+        "epilogue": "TmaWarpSpecialized",
+    },
     "cooperative": {
+        "arch": "Sm90",
         "mainloop": "KernelTmaWarpSpecializedCooperative",
         "epilogue": "TmaWarpSpecializedCooperative",
     },
+    "1sm": {
+        "arch": "Sm100",
+        "mainloop": "KernelTmaWarpSpecialized1SmSm100",
+        "epilogue": "TmaWarpSpecialized1Sm",
+    },
+    "2sm": {
+        "arch": "Sm100",
+        "mainloop": "KernelTmaWarpSpecialized2SmSm100",
+        "epilogue": "TmaWarpSpecialized2Sm",
+    },
 }
+
+
+def _multiplied(config: Sm90Gemm) -> tuple[int, int, int]:
+    """The tile one instruction sequence multiplies: with "2sm" that of two thread blocks."""
+    m, n, k = config.tile
+    return (2 * m, n, k) if config.schedule == "2sm" else config.tile
 
 
 def constants(values: Sequence[int]) -> str:

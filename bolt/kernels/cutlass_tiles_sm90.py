@@ -105,7 +105,7 @@ def epilogue_bytes(tile: Tile, out_bytes: int, source_bytes: int) -> int:
 
 
 def _products(element: str) -> Iterator[Tile]:
-    data = _library()
+    data = shapes_of("sm90_shapes")
     multipliers = _up_to(data.SM90_MMA_MULTIPLIERS, _MULTIPLIER_LEVEL)
     clusters = _up_to(data.SM90_CLUSTER_SIZES, _CLUSTER_LEVEL)
     for m, n, k in sorted(getattr(data, _SHAPES[element])):
@@ -137,9 +137,14 @@ def _obstacle(tile: Tile, element: str) -> str | None:
     return None
 
 
-def _library() -> Any:
+def shapes_of(module: str) -> Any:
+    """A table of shapes of CUTLASS's generator.
+
+    Raises:
+        ToolchainError: the package is not installed.
+    """
     try:
-        return import_module("cutlass_library.sm90_shapes")
+        return import_module(f"cutlass_library.{module}")
     except ImportError as error:
         raise ToolchainError(
             f"CUTLASS's tables can't be read ({error}): install them with pip install 'bolt-ep[cuda]'"

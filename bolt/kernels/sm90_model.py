@@ -36,9 +36,15 @@ _UNUSUAL = 1.1
 _STEP_US = 0.03
 """Barriers and the first instruction's latency in each step along k."""
 
-_OVERHEAD = {"pingpong": (0.6, 0.4), "cooperative": (0.6, 0.7), "im2col": (1.5, 1.0)}
+_OVERHEAD = {
+    "pingpong": (0.6, 0.4),
+    "cooperative": (0.6, 0.7),
+    "im2col": (1.5, 1.0),
+    "1sm": (0.6, 0.3),
+    "2sm": (0.6, 0.3),
+}
 """Microseconds until a tile's first instruction, and share of its epilogue that shows. Persistent blocks load
-the next tile meanwhile; with pingpong the other warpgroup multiplies."""
+the next tile meanwhile; with pingpong the other warpgroup multiplies, on Blackwell the same one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
