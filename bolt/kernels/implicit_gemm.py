@@ -44,7 +44,8 @@ MOST_TAPS = 32
 """Rows or columns of taps the optimized iterator keeps as bits of a mask."""
 
 MOST_COPIES = 32
-"""Copies of a thread from which on registers spill."""
+"""Copies of a thread in a step beyond which registers spill; a quarter of it for the input where accumulators
+take half of the registers."""
 
 SPLITS = (2, 3, 4, 6, 8, 12, 16)
 
@@ -160,13 +161,19 @@ def _tiles(spec: ConvSpec, target: Target) -> tuple[Tile, ...]:
     if width == 1 and not any(1 in t.alignments for t in rows):
         rows = unaligned_tiles(target, "conv", element)
     plain = (t for t in rows if width in t.alignments and t.math_op == "multiply_add")
-    return tuple(t for t in plain if _copies(t, width) <= MOST_COPIES)
+    return tuple(t for t in plain if not _spills(t, width))
 
 
-def _copies(tile: Tile, width: int) -> int:
-    """Copies into shared memory of one thread in a step; each has an address and predicates in registers."""
+def _spills(tile: Tile, width: int) -> bool:
+    """Whether a thread's copies of a step, each with address and predicates, leave too few registers.
+
+    Those of the input need more than those of the weights: their padding is different in each row.
+    """
     m, n, k = tile.shape
-    return (m + n) * k // (width * tile.threads)
+    accumulators = tile.warp[0] * tile.warp[1] // 32
+    if accumulators >= 128 and m * k // (width * tile.threads) > MOST_COPIES // 4:
+        return True
+    return (m + n) * k // (width * tile.threads) > MOST_COPIES
 
 
 def _fits(iterator: str, tile: Tile) -> bool:

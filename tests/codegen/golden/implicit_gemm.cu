@@ -1,7 +1,7 @@
 // Implicit GEMM, f16, tile 128x128_32x4, optimized iterator.
 #include "bolt/cuda/implicit_gemm.h"
 
-namespace bolt_implicit_gemm_133f5c4a2dde_unit {
+namespace bolt_implicit_gemm_d21d8c994842_unit {
 
 using namespace cutlass;
 
@@ -38,7 +38,6 @@ struct Finish {
     return e5;
   }
 };
-
 typedef conv::kernel::DefaultConv2dFprop<
     cutlass::half_t, layout::TensorNHWC, cutlass::half_t, layout::TensorNHWC, cutlass::half_t, layout::TensorNHWC,
     float, arch::OpClassTensorOp, arch::Sm80,
@@ -50,14 +49,14 @@ typedef conv::kernel::DefaultConv2dFprop<
     Base;
 typedef bolt::Convolution<Base, Finish, false> Convolution;
 
-}  // namespace bolt_implicit_gemm_133f5c4a2dde_unit
+}  // namespace bolt_implicit_gemm_d21d8c994842_unit
 
-extern "C" int bolt_implicit_gemm_133f5c4a2dde(const BoltConv* a, CUstream_st* stream) {
-  return bolt_implicit_gemm_133f5c4a2dde_unit::Convolution::run(*a, stream);
+extern "C" int bolt_implicit_gemm_d21d8c994842(const BoltConv* a, CUstream_st* stream) {
+  return bolt_implicit_gemm_d21d8c994842_unit::Convolution::run(*a, stream);
 }
-extern "C" int64_t bolt_implicit_gemm_133f5c4a2dde_workspace(const BoltConv* a) {
-  return bolt_implicit_gemm_133f5c4a2dde_unit::Convolution::workspace(*a);
+extern "C" int64_t bolt_implicit_gemm_d21d8c994842_workspace(const BoltConv* a) {
+  return bolt_implicit_gemm_d21d8c994842_unit::Convolution::workspace(*a);
 }
-extern "C" int bolt_implicit_gemm_133f5c4a2dde_check(const BoltConv* a) {
-  return bolt_implicit_gemm_133f5c4a2dde_unit::Convolution::check(*a);
+extern "C" int bolt_implicit_gemm_d21d8c994842_check(const BoltConv* a) {
+  return bolt_implicit_gemm_d21d8c994842_unit::Convolution::check(*a);
 }
