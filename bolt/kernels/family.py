@@ -103,7 +103,8 @@ class DeviceFamily(Family, Protocol):
         """Further sources (language "cuda") that define what the rendered function calls.
 
         Their names and texts depend on dtypes, layouts, alignments, the epilogue and the config, never on
-        sizes, so that equal ones are compiled once.
+        sizes, so that equal ones are compiled once. In a text, as in a "cuda" source, the includes come first
+        and no macro is defined: `bolt.toolchain.batch` compiles several as one.
         """
 
 

@@ -42,7 +42,7 @@ class Cost:
 
 
 HOST = Cost(bytes=_GB // 2, batch_bytes=_GB // 2, batch=1, seconds=0.2)
-PLAIN = Cost(bytes=_GB // 2, batch_bytes=_GB, batch=12, seconds=0.5)
+PLAIN = Cost(bytes=_GB // 2, batch_bytes=_GB, batch=6, seconds=0.7)
 CUTLASS_2 = Cost(bytes=_GB * 11 // 10, batch_bytes=_GB * 3 // 2, batch=6, seconds=2)
 CUTLASS_3 = Cost(bytes=4 * _GB, batch_bytes=8 * _GB, batch=5, seconds=8)
 
@@ -99,8 +99,11 @@ def batches(sources: Sequence[Source]) -> list[Batch]:
 
 
 def _group(source: Source) -> tuple[str, ...]:
+    """Equal for sources that may share; CUTLASS headers, most of the work, are only read where needed."""
     parts = _split(source.text) if source.language == "cuda" else None
-    return parts[0] if parts else ("alone", source.name)
+    if parts is None:
+        return "alone", source.name
+    return parts[0] if uses_cutlass(source.text) else ("plain",)
 
 
 def _even(sources: Sequence[Source]) -> Iterator[Sequence[Source]]:
@@ -122,8 +125,8 @@ def _split(text: str) -> tuple[tuple[str, ...], str] | None:
 def _joined(sources: Sequence[Source]) -> Source:
     parts = [(source, _split(source.text)) for source in sources]
     texts = [_in_namespace(source.name, split[1]) for source, split in parts if split]
-    includes = parts[0][1][0] if parts[0][1] else ()
-    text = "\n".join((*includes, *texts))
+    heads = dict.fromkeys(line for _, split in parts if split for line in split[0])
+    text = "\n".join((*heads, *texts))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Source(name=f"batch_{digest[:12]}", text=text, language="cuda")
 

@@ -40,10 +40,17 @@ def test_forward_declarations_stay_global():
 def test_what_cannot_share_stays_alone():
     define = cuda("m", body="#define N 1\nint f();")
     late = cuda("n", body='int f();\n#include "x.h"')
-    other = cuda("o", head="#include <cuda_bf16.h>\n")
+    other = cuda("o", head='#include "cutlass/cutlass.h"\n')
     host = Source(name="h", text=CUTLASS)
     found = batches([cuda("a"), define, late, other, host, cuda("b")])
     assert sorted(names(found)) == [["a", "b"], ["h"], ["m"], ["n"], ["o"]]
+
+
+def test_without_cutlass_different_includes_are_put_together():
+    (batch,) = batches(
+        [cuda("a", "#include <x.h>\n#include <y.h>\n"), cuda("b", "#include <z.h>\n#include <x.h>\n")]
+    )
+    assert batch.source.text.startswith("#include <x.h>\n#include <y.h>\n#include <z.h>\nnamespace a {")
 
 
 def test_one_source_is_compiled_as_it_is():
