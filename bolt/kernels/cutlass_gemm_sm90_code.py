@@ -96,9 +96,10 @@ def batch_axis(spec: GemmSpec) -> int:
     return 0 if spec.out.dims[1] == 1 else 1
 
 
-def is_shared(operand: Operand, axis: int) -> bool:
-    """Whether all batches of the kernel read the same elements."""
-    return operand.strides[axis] == 0 and operand.dims[axis] != 1
+def is_shared(spec: GemmSpec, operand: Operand) -> bool:
+    """Whether all batches of the kernel, of which there may be several, read the same elements."""
+    axis = batch_axis(spec)
+    return operand.strides[axis] == 0 and spec.out.dims[axis] != 1
 
 
 def _loaders(spec: GemmSpec) -> tuple[Loader, ...]:
@@ -118,7 +119,7 @@ _BROADCASTS = {(0, 1): "row", (1, 0): "column", (0, 0): "scalar"}
 
 def _loader(spec: GemmSpec, extra: Operand, *, is_source: bool) -> Loader:
     if is_source:
-        batch = "_0" if is_shared(extra, batch_axis(spec)) else "int64_t"
+        batch = "_0" if is_shared(spec, extra) else "int64_t"
         return Loader(kind="source", dtype=extra.dtype, stride=f"Stride<int64_t, _1, {batch}>", strides="")
     m, n = extra.strides[2:]
     kind = _BROADCASTS.get((m, n), "tensor")  # type: ignore[arg-type]
@@ -140,9 +141,8 @@ def unit_context(spec: GemmSpec, config: Sm90Gemm, target: Target) -> dict[str, 
     d, a, b = spec.operands[:3]
     loaders = _loaders(spec)
     tree = evt90.tree(spec.epilogue, loaders, d.dtype)
-    axis = batch_axis(spec)
     is_integer = element(spec) == "s8"
-    b_shared = spec.is_b_constant or is_shared(b, axis)
+    b_shared = spec.is_b_constant or is_shared(spec, b)
     return {
         "functor": tree.functor,
         "visitor": tree.types,
@@ -155,7 +155,7 @@ def unit_context(spec: GemmSpec, config: Sm90Gemm, target: Target) -> dict[str, 
         "splits": _bool(config.stream_k),
         "multiprocessors": target.gpu.multiprocessors,
         "accumulator": "int32_t" if is_integer else "float",
-        "a": _matrix(a.dtype, contiguous_last=major(a, 3, 2) == 3, shared=is_shared(a, axis)),
+        "a": _matrix(a.dtype, contiguous_last=major(a, 3, 2) == 3, shared=is_shared(spec, a)),
         "b": _matrix(a.dtype, contiguous_last=b_major(spec) == 2, shared=b_shared),
         "d": {"type": d.dtype.cutlass, "alignment": ALIGNMENT // d.dtype.size_bytes},
         "source": _source(spec, loaders, tree.source),
@@ -216,7 +216,7 @@ def _source(spec: GemmSpec, loaders: Sequence[Loader], index: int) -> dict[str, 
     if index < 0:
         stride = "Stride<int64_t, _1, int64_t>"
         return {"type": "void", "stride": stride, "shared": "false", "alignment": 1, "index": -1}
-    shared = is_shared(spec.extras[index], batch_axis(spec))
+    shared = is_shared(spec, spec.extras[index])
     dtype = loaders[index].dtype
     return {
         "type": evt.ELEMENTS[dtype],
