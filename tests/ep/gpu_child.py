@@ -236,13 +236,23 @@ def several_at_once(artifact: Artifact) -> None:
         fails(partial(session_for, model, first, second, device_id="1"), "")
         return
     for ordinal in (0, 1):
-        session = session_for(model, first, second, device_id=str(ordinal))
-        x, y = on_gpu(rows(3), ordinal), empty_on_gpu((3, K), ordinal)
-        io = bound(session, x, y)
-        with counted(h2d=0, d2h=0, d2d=0, errors=0):
-            session.run_with_iobinding(io)
-        close(y.numpy(), one(rows(3)))
-        del io, x, y
+        runs_on(session_for(model, first, second, device_id=str(ordinal)), ordinal)
+
+
+def by_name(artifact: Artifact) -> None:
+    """Providers by name, since 1.25: ONNX Runtime itself takes the device that `device_id` says."""
+    ort.register_execution_provider_library("any name", str(artifact.library_path))
+    for ordinal in (0, 1):
+        chosen = ("BoltExecutionProvider", {"device_id": str(ordinal)})
+        runs_on(ort.InferenceSession(artifact.model_path, providers=[chosen], enable_fallback=0), ordinal)
+
+
+def runs_on(session: Any, ordinal: int) -> None:
+    """Values of that GPU are used where they lie."""
+    x, y = on_gpu(rows(3), ordinal), empty_on_gpu((3, K), ordinal)
+    with counted(h2d=0, d2h=0, d2d=0, errors=0):
+        session.run_with_iobinding(bound(session, x, y))
+    close(y.numpy(), one(rows(3)))
 
 
 def generated(artifact: Artifact, values: str, precision: str) -> None:
@@ -357,13 +367,7 @@ def devices(artifact: Artifact, *expected: str) -> None:
     close(session.run(None, {"x": rows(3)})[0], one(rows(3)))
     fits = [i for i, sm in enumerate(found) if sm in ("8.0", "8.6")]
     for ordinal in fits:
-        mine = artifact.session(ep_options={"device_id": str(ordinal)})
-        x, y = on_gpu(rows(3), ordinal), empty_on_gpu((3, K), ordinal)
-        io = bound(mine, x, y)
-        with counted(h2d=0, d2h=0, d2d=0, errors=0):
-            mine.run_with_iobinding(io)
-        close(y.numpy(), one(rows(3)))
-        del io, x, y
+        runs_on(artifact.session(ep_options={"device_id": str(ordinal)}), ordinal)
     for ordinal in set(range(len(found))) - set(fits):
         wrong = partial(artifact.session, ep_options={"device_id": str(ordinal)})
         wanted = "is for compute capability 8.0, 8.6, 8.7 and 8.9"
@@ -440,13 +444,13 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, concurrent, shared_weights, binding, asynchronous, given_stream, graph,
     graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
-    cpu_package, generated, dropped, branches, both_kinds, several_at_once, hardware,
+    cpu_package, generated, dropped, branches, both_kinds, several_at_once, hardware, by_name,
 )  # fmt: skip
 
 
 if __name__ == "__main__":
-    by_name: dict[str, Callable[..., None]] = {function.__name__: function for function in SCENARIOS}
+    known: dict[str, Callable[..., None]] = {function.__name__: function for function in SCENARIOS}
     for name in sys.argv[1].split(","):
-        by_name[name](Artifact.load(Path(sys.argv[2])), *sys.argv[3:])
+        known[name](Artifact.load(Path(sys.argv[2])), *sys.argv[3:])
         gc.collect()
     print("done")

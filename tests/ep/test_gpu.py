@@ -96,6 +96,11 @@ def test_a_session_that_is_given_several_devices(alone: Artifact) -> None:
     passes("several_at_once", alone, devices="80,86")
 
 
+@pytest.mark.skipif(MINOR < 25, reason="ONNX Runtime knows plugins by name since 1.25")
+def test_providers_by_name(alone: Artifact) -> None:
+    passes("by_name", alone, devices="80,86")
+
+
 def pretended_system(folder: Path) -> tuple[str, ...]:
     """A command that runs another where /sys/class/drm shows two NVIDIA GPUs."""
     for number, address in enumerate(("0000:0a:00.0", "0000:99:00.0")):
@@ -169,3 +174,5 @@ def check_runtime(version: str, package: Path, alone: Artifact, chain: Artifact)
         passes(scenario, alone, package=package)
     passes("devices", alone, "9.0", "8.0", "8.6", devices="90,80,86", package=package)
     passes("several_at_once", alone, devices="80,86", package=package)
+    if minor >= 25:
+        passes("by_name", alone, devices="80,86", package=package)
