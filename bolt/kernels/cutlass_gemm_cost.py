@@ -13,6 +13,7 @@ from bolt.kernels.cutlass_gemm_problem import (
     tile_for,
     vectors_of,
 )
+from bolt.kernels.cutlass_streamk import MANY
 from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile
 from bolt.ops.gemm import GemmSpec
 from bolt.target import Target
@@ -179,11 +180,12 @@ def _balanced_us(work: Work) -> float:
 
 
 def _exchange_us(work: Work, split: int) -> float:
-    """Partial sums are written and read again, one thread block after the other."""
+    """Partial sums are written and read again: one thread block after the other, or many at a time."""
     m, n, _ = work.tile.shape
     partial = work.tiles * (split - 1) if split > 1 else min(work.tiles, work.multiprocessors)
     moved = 2.0 * 4 * m * n * partial
-    return MEMSET_US + moved / (work.multiprocessors * L2_BYTES_US) + SPLIT_US * max(1, split - 1)
+    waits = max(1, split - 1) if split < MANY else 2
+    return MEMSET_US + moved / (work.multiprocessors * L2_BYTES_US) + SPLIT_US * waits
 
 
 def _finish_us(spec: GemmSpec, tile: Tile, vectors: Vectors, target: Target) -> float:

@@ -140,8 +140,9 @@ class Problem:
     def b(self) -> Aligned:
         operand = self.spec.operands[2]
         if self.spec.is_b_constant:
-            most = WIDEST // self.dtype.size_bytes
-            return Aligned(proven=most, possible=most)
+            # a main loop starts with what k leaves over, and goes on from there in whole steps
+            vector = power_of_two(operand.dims[2] or 1, WIDEST // self.dtype.size_bytes)
+            return Aligned(proven=vector, possible=vector)
         inner, outer = (3, 2) if self.b_is_row_major else (2, 3)
         return Aligned.of(operand, [operand.dims[inner], *_outer_steps(operand, (0, 1, outer))])
 

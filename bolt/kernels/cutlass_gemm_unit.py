@@ -8,6 +8,7 @@ from dataclasses import replace
 from bolt.codegen import evt
 from bolt.codegen.render import render
 from bolt.kernels.cutlass_gemm_problem import WIDEST, GemmConfig, Problem, Vectors, tile_for
+from bolt.kernels.cutlass_streamk import MANY, SPARE
 from bolt.kernels.family import Source
 from bolt.target import Target
 from bolt.types import BF16, F16, F32, S8
@@ -37,18 +38,20 @@ def _output_element(problem: Problem, vectors: Vectors) -> tuple[str, int]:
 def _misaligned(problem: Problem, vectors: Vectors) -> list[str]:
     """C++ conditions over the arguments `g` under which the unit can't run."""
     found: list[str] = []
-    is_packed = problem.spec.is_b_constant
     rows = (
         ("a", "k" if problem.a_is_row_major else "m", "m" if problem.a_is_row_major else "k", vectors.a),
-        ("b", None if is_packed else "n" if problem.b_is_row_major else "k", "n", vectors.b),
+        ("b", "n" if problem.b_is_row_major else "k", "k" if problem.b_is_row_major else "n", vectors.b),
         ("d", "n", "m", vectors.d),
     )
     for name, inner, outer, vector in rows:
         if vector == 1:
             continue
         size = problem.spec.out.dtype.size_bytes if name == "d" else problem.dtype.size_bytes
-        parts = [f"g.{inner} % {vector}"] if inner else []
-        parts += [f"(g.{outer} > 1 && g.ld{name} % {vector})", f"g.{name}_batch % {vector}"]
+        parts = [
+            f"g.{inner} % {vector}",
+            f"(g.{outer} > 1 && g.ld{name} % {vector})",
+            f"g.{name}_batch % {vector}",
+        ]
         found.append(" || ".join([*parts, f"!bolt::is_aligned(g.{name}, {vector * size})"]))
     for index, extra in enumerate(problem.extras):
         found += _misaligned_extra(index, extra, vectors.d)
@@ -101,6 +104,8 @@ def unit_source(problem: Problem, config: GemmConfig, vectors: Vectors, target: 
         "is_streamk": is_streamk,
         "swizzle": "ThreadblockSwizzleStreamK" if is_streamk else "GemmIdentityThreadblockSwizzle<1>",
         "kernel": "GemmWithEpilogueVisitorStreamk" if is_streamk else "GemmWithEpilogueVisitor",
+        "many": MANY,
+        "spare": SPARE,
         "multiprocessors": target.gpu.multiprocessors,
         "smem_limit": target.gpu.smem_bytes,
         "alignments": _misaligned(problem, replace(vectors, d=align_d)),

@@ -5,18 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from bolt.kernels.cutlass_gemm_problem import GemmConfig, Size
+from bolt.kernels.cutlass_tiles import Tile
 from bolt.target import Target
+
+MANY = 4
+"""Thread blocks of one tile from which on others add their sums, each a few rows; fewer wait for one another.
+Either way the order of the sums is fixed."""
+
+SPARE = 32
+"""Thread blocks a multiprocessor is said to hold then. CUTLASS adds apart only where some would be idle."""
 
 
 def streamk_workspace(size: Size, config: GemmConfig, target: Target) -> int:
-    """Bytes stream-K needs: partial sums of the thread blocks that share tiles, and their flags.
-
-    One resident thread block is what units tell CUTLASS, so that sums are added in order, never by atomics.
-    """
-    tile = config.tile
+    """Bytes stream-K needs: partial sums of the thread blocks that share tiles, and their flags."""
+    tile, gpu = config.tile, target.gpu
+    assert gpu is not None
     blocks = _streamk_blocks(size, config, target)
     partial = 2 * 4 * tile.warps * tile.warp[0] * tile.warp[1]
-    return _cache_lines(partial * blocks) + _cache_lines(4 * blocks)
+    shared = -(-size.m // tile.shape[0]) * -(-size.n // tile.shape[1])
+    waves = -(-shared * config.split_k // gpu.multiprocessors)
+    is_added_apart = config.split_k >= MANY and waves < SPARE and blocks > 2 * shared
+    flags = max(blocks, shared * _fragments(tile) if is_added_apart else 0)
+    return _cache_lines(partial * blocks) + _cache_lines(4 * flags)
+
+
+def _fragments(tile: Tile) -> int:
+    """Pieces in which a warp's accumulators pass through the epilogue."""
+    rows, columns, _ = tile.warp
+    is_tall = tile.opclass == "TensorOp" or (rows > columns and tile.stages == 2)
+    return rows // (8 if is_tall else 4)
 
 
 def _cache_lines(count: int) -> int:

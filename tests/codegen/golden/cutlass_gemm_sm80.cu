@@ -2,11 +2,12 @@
 #include "bolt/cuda/cutlass_kernel.h"
 #include "bolt/cuda/launch.h"
 #include "bolt/cuda/vmath.h"
-#include "cutlass/epilogue/threadblock/fusion/visitors.hpp"
 #include "cutlass/gemm/kernel/default_gemm_universal_with_visitor.h"
 #include "cutlass/gemm/threadblock/threadblock_swizzle.h"
+// visitors.hpp does not include what it needs of the above
+#include "cutlass/epilogue/threadblock/fusion/visitors.hpp"
 
-namespace bolt_gemm_8ea2d33075886491_unit {
+namespace bolt_gemm_73d5da344ada852e_unit {
 
 template <class T>
 struct Finish;
@@ -56,7 +57,7 @@ using Default = cutlass::gemm::kernel::DefaultGemmUniversal<
     cutlass::arch::OpMultiplyAdd>::GemmKernel;
 namespace fusion = cutlass::epilogue::threadblock;
 constexpr auto NEAREST = cutlass::FloatRoundStyle::round_to_nearest;
-using Map = bolt::LayoutOf<Block, typename Default::Epilogue>;
+using Map = bolt::LayoutOf<typename Default::Epilogue>;
 using Accumulator = fusion::VisitorAccFetch;
 using In0 = fusion::VisitorRowBroadcast<Map, float, cute::Stride<cute::_0, cute::_1, int64_t>, false>;
 using In1 = fusion::VisitorAuxLoad<Map, cutlass::half_t, cute::Stride<int64_t, cute::_1, int64_t>>;
@@ -93,10 +94,10 @@ dim3 swizzled_grid(typename Kernel::Params& params, int64_t swizzle) {
   return dim3(tiles.m() << log, (tiles.n() + (1 << log) - 1) >> log, tiles.k());
 }
 
-}  // namespace bolt_gemm_8ea2d33075886491_unit
+}  // namespace bolt_gemm_73d5da344ada852e_unit
 
-extern "C" __attribute__((visibility("default"))) int bolt_gemm_8ea2d33075886491_check(const BoltGemm* arguments) {
-  using namespace bolt_gemm_8ea2d33075886491_unit;
+extern "C" __attribute__((visibility("default"))) int bolt_gemm_73d5da344ada852e_check(const BoltGemm* arguments) {
+  using namespace bolt_gemm_73d5da344ada852e_unit;
   const BoltGemm& g = *arguments;
   if (g.batch < 1 || g.m < 1 || g.n < 1 || g.k < 1) return bolt::failed(cutlass::Status::kErrorInvalidProblem);
   const int64_t most = INT32_MAX - 1024;  // a tile may start before the end and reach beyond it
@@ -104,7 +105,7 @@ extern "C" __attribute__((visibility("default"))) int bolt_gemm_8ea2d33075886491
     return bolt::failed(cutlass::Status::kErrorInvalidProblem);
   if (g.k % 8 || (g.m > 1 && g.lda % 8) || g.a_batch % 8 || !bolt::is_aligned(g.a, 16))
     return bolt::failed(cutlass::Status::kErrorMisalignedOperand);
-  if ((g.n > 1 && g.ldb % 8) || g.b_batch % 8 || !bolt::is_aligned(g.b, 16))
+  if (g.k % 8 || (g.n > 1 && g.ldb % 8) || g.b_batch % 8 || !bolt::is_aligned(g.b, 16))
     return bolt::failed(cutlass::Status::kErrorMisalignedOperand);
   if (g.n % 8 || (g.m > 1 && g.ldd % 8) || g.d_batch % 8 || !bolt::is_aligned(g.d, 16))
     return bolt::failed(cutlass::Status::kErrorMisalignedOperand);
@@ -115,13 +116,13 @@ extern "C" __attribute__((visibility("default"))) int bolt_gemm_8ea2d33075886491
   return 0;
 }
 
-extern "C" __attribute__((visibility("default"))) int64_t bolt_gemm_8ea2d33075886491_workspace(const BoltGemm* arguments) {
+extern "C" __attribute__((visibility("default"))) int64_t bolt_gemm_73d5da344ada852e_workspace(const BoltGemm* arguments) {
   (void)arguments;
   return 0;
 }
 
-extern "C" __attribute__((visibility("default"))) int bolt_gemm_8ea2d33075886491(const BoltGemm* arguments, CUstream_st* stream) {
-  using namespace bolt_gemm_8ea2d33075886491_unit;
+extern "C" __attribute__((visibility("default"))) int bolt_gemm_73d5da344ada852e(const BoltGemm* arguments, CUstream_st* stream) {
+  using namespace bolt_gemm_73d5da344ada852e_unit;
   auto params = parameters(*arguments);
   return bolt::launch<Kernel>(params, swizzled_grid(params, arguments->swizzle), stream);
 }
