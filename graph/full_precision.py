@@ -37,8 +37,8 @@ def full_precision(
 def _passes_on(node: ir.Node, shapes: Shapes, is_pointwise: Callable[[ir.Node], bool]) -> bool:
     """Whether the results are what the inputs are. A table that integers look up is not."""
     if node.op_type == "MatMul":
-        depth = shapes.dims(node.inputs[0])
-        return bool(depth) and D.equal(depth[-1], 1)  # frequencies times positions
+        extents = shapes.dims(node.inputs[0])
+        return extents is not None and D.equal(extents[-1], 1)  # frequencies times positions
     return node.op_type != "Gather" and (node.op_type in MOVERS or is_pointwise(node))
 
 

@@ -39,8 +39,10 @@ class ProductMerging(ir.passes.InPlacePass):
             if found is not None:
                 assert node.inputs[0] is not None
                 groups.setdefault((node.inputs[0], found.bias is None), []).append(found)
-        merged = [_merge(group) for group in groups.values() if len(group) > 1]
-        return ir.passes.PassResult(model, modified=bool(merged))
+        several = [group for group in groups.values() if len(group) > 1]
+        for group in several:
+            _merge(group)
+        return ir.passes.PassResult(model, modified=bool(several))
 
 
 def _product(node: ir.Node, shapes: Shapes) -> _Product | None:

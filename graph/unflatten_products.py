@@ -32,7 +32,7 @@ class ProductUnflattening(ir.passes.InPlacePass):
 
 def _unflatten(last: ir.Node, shapes: Shapes) -> bool:
     product = producer(operand(last, 0), "Gemm", "MatMul")
-    if product is None or product.graph is None or only_use(product.outputs[0]) is not last:
+    if product is None or product.graph is None or only_use(product.outputs[0]) != last:
         return False
     first = producer(operand(product, 0), "Reshape")
     x = operand(first, 0) if first is not None else None

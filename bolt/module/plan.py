@@ -58,8 +58,9 @@ def plan(program: Program, sample: Mapping[str, int], *, in_place: bool = True) 
     slot_of: dict[str, int] = {}
     for index, step in enumerate(program.steps):
         for name in (n for n, at in first.items() if at == index):
-            may = in_place and isinstance(step, Step)
-            heir = _in_place(step, name, last, index, buffers) if may else None
+            heir = None
+            if in_place and isinstance(step, Step):
+                heir = _in_place(step, name, last, index, buffers)
             need = buffers[name].elements
             byte_size = D.mul(need, buffers[name].dtype.size_bytes)
             size = D.evaluate(byte_size, sample)
