@@ -72,7 +72,7 @@ class CutlassAttention:
         if not _is_heads_inside(spec.out):
             return "the heads of the output do not lie side by side in its rows"
         if _alignment(spec) == 0:
-            return "rows or their distances are not multiples of 4 bytes, or of 16 with a bias"
+            return "rows or their distances are not multiples of 8 bytes, or of 16 with a bias"
         return ""
 
     def configs(self, spec: Spec, target: Target) -> Sequence[Config]:
@@ -150,8 +150,8 @@ def _is_heads_inside(out: Operand) -> bool:
 
 
 def _alignment(spec: AttentionSpec) -> int:
-    """Bytes all rows start at a multiple of: 16 for the fast kernel, 4 for the slow one, 0 for neither."""
-    for bytes_ in (16, 4):
+    """Bytes all rows start at a multiple of: 16 for the fast kernel, 8 for the slow one, 0 for neither."""
+    for bytes_ in (16, 8):
         if all(_is_aligned(o, bytes_) for o in spec.operands):
             return bytes_
         if spec.has_bias:  # the bias is read in whole vectors, whatever the kernel
