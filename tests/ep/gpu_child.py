@@ -105,6 +105,14 @@ def error_then_result(artifact: Artifact) -> None:
     close(session.run(None, {"x": rows(2)})[0], chain(rows(2)))
 
 
+def broken_kernel(artifact: Artifact) -> None:
+    """A kernel fails while it executes: this run says so, and the next ones, for the device is lost."""
+    session = artifact.session()
+    close(session.run(None, {"x": rows(2)})[0], chain(rows(2)))
+    for n in (14, 2):
+        fails(partial(session.run, None, {"x": rows(n)}), "CUDA_ERROR_ILLEGAL_ADDRESS")
+
+
 def concurrent(artifact: Artifact) -> None:
     sessions = [artifact.session(), artifact.session()]
 
@@ -442,8 +450,8 @@ def cpu_package(artifact: Artifact) -> None:
 
 
 SCENARIOS = (
-    results, error_then_result, concurrent, shared_weights, binding, asynchronous, given_stream, graph,
-    graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
+    results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous, given_stream,
+    graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
     cpu_package, generated, dropped, branches, both_kinds, several_at_once, hardware, by_name,
 )  # fmt: skip
 

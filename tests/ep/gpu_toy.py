@@ -68,6 +68,8 @@ static void scale_all(void* arg) {
   const Job& job = *(const Job*)arg;
   for (size_t i = 0; i < job.rows * COLUMNS; i++) job.scratch[i] = job.x[i] * SCALE;
 }
+typedef void Break(int code, const char* message);
+static void break_down(void*) { driver<Break>("fake_cuda_fail")(700, "the toy fears 14 rows"); }
 static void add_all(void* arg) {
   const Job& job = *(const Job*)arg;
   for (size_t i = 0; i < job.rows * COLUMNS; i++) {
@@ -90,6 +92,7 @@ static int32_t run(const BoltModule* m, const BoltTensor* in, const BoltContext*
   if (((uintptr_t)job.scratch & 255) != 0) return fail(error, bytes, "workspace is not aligned");
   Launch* launch = driver<Launch>("fake_cuda_launch");
   void* s = c->stream;
+  if (rows == 14) return launch(s, break_down, &job, sizeof job);
   const int failed = launch(s, scale_all, &job, sizeof job) || launch(s, add_all, &job, sizeof job);
   return failed ? fail(error, bytes, "a launch failed") : 0;
 }

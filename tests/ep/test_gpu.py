@@ -59,6 +59,10 @@ def test_partitions_between_nodes_of_the_cpu(chain: Artifact) -> None:
     passes("results,error_then_result,concurrent", chain)
 
 
+def test_a_kernel_that_fails(chain: Artifact) -> None:
+    passes("broken_kernel", chain)
+
+
 def test_one_partition(alone: Artifact) -> None:
     passes(ALONE, alone)
 
