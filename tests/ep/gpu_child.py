@@ -450,9 +450,10 @@ def cpu_package(artifact: Artifact) -> None:
 
 
 SCENARIOS = (
-    results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous, given_stream,
-    graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw, wrong_options, graph_refused,
-    cpu_package, generated, dropped, branches, both_kinds, several_at_once, hardware, by_name,
+    results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous,
+    given_stream, graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw,
+    wrong_options, graph_refused, cpu_package, generated, dropped, branches, both_kinds,
+    several_at_once, hardware, by_name,
 )  # fmt: skip
 
 
