@@ -25,6 +25,8 @@ _DEVICE_TIMEOUT_S = 1800.0
 _DEVICE_HEADERS = ("bolt/cuda/", "curand")
 _INCLUDED = re.compile(r'#\s*include\s*[<"]([^">]+)[">]')
 _TEMPORARY = re.compile(rb"tmpxft_[0-9a-f]{8}")
+_UNIT_NUMBER = re.compile(rb"(_INTERNAL_|_GLOBAL__N__)[0-9a-f]{8}(?=_\d+_)")
+"""What nvcc puts into the names of a file's own symbols; it is made of the temporary folder's path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +140,24 @@ def _finished(source: Source, folder: Path, log: str, kept: Path) -> dict[str, P
     files = {OBJECT: folder / OBJECT}
     if source.language == "cuda":
         _check_performance(log, kept)
-        data = files[OBJECT].read_bytes()
-        files[OBJECT].write_bytes(_TEMPORARY.sub(b"tmpxft_00000000", data))  # the compiler's process number
+        occupied = parse(log)
+        files[OBJECT].write_bytes(_without_chance(files[OBJECT].read_bytes(), occupied))
         files[RESOURCES] = folder / RESOURCES
-        files[RESOURCES].write_text(parse(log).to_json())
+        files[RESOURCES].write_text(occupied.to_json())
     return files
+
+
+def _without_chance(data: bytes, occupied: Resources) -> bytes:
+    """An object without the compiler's process number and the number of the folder it worked in.
+
+    The host code finds kernels by names that hold the latter: it stays where the device code is compressed and
+    the names in there can't be changed as well.
+    """
+    data = _TEMPORARY.sub(b"tmpxft_00000000", data)
+    numbered = [k.symbol.encode() for k in occupied.kernels if _UNIT_NUMBER.search(k.symbol.encode())]
+    if all(b".nv.info." + symbol in data for symbol in numbered):
+        return _UNIT_NUMBER.sub(rb"\g<1>00000000", data)
+    return data
 
 
 def _check_performance(log: str, kept: Path) -> None:

@@ -1,10 +1,11 @@
 """Candidates that share units: compiled once, reused between builders, linked together."""
 
 import ctypes
+import re
 from dataclasses import dataclass
 
 import pytest
-from toolchain.test_nvcc import needs_nvcc, source
+from toolchain.test_nvcc import KERNEL, needs_nvcc, source
 
 from bolt.errors import CompileError
 from bolt.kernels.family import Source
@@ -12,6 +13,7 @@ from bolt.target import SM80
 from bolt.toolchain import build, host
 from bolt.toolchain import compile as compiling
 from bolt.toolchain.build import Builder
+from bolt.toolchain.resources import Kernel, Resources
 from bolt.toolchain.reuse import DUPLICATES, recall
 
 LAUNCHER = """#include "bolt/cuda/launch.h"
@@ -137,14 +139,41 @@ def test_a_unit_that_does_not_compile_fails_its_candidates_only(builder):
     assert [type(kernel).__name__ for kernel in made] == ["CompileError", "Kernel"]
 
 
+LOCAL = KERNEL.replace("template <int N>", "namespace { struct Three {}; }\ntemplate <class N>").replace(
+    "+ N;", "+ sizeof(N);"
+)
+"""A kernel whose name has a number that nvcc makes of the folder it works in."""
+
+
 def test_equal_sources_give_equal_libraries_in_any_folder(tmp_path, compiler):
+    local = source("local", LOCAL.replace("scale<3>", "scale<Three>"))
     linked = []
     for name in ("a", "some/other/folder"):
         cache = build.store(tmp_path / name)
         made = Builder(SM80, compiler=compiler, cache=cache).build(
-            [Launcher(u.name + "_launcher", u) for u in UNITS[:2]]
+            [Launcher(u.name + "_launcher", u) for u in (*UNITS[:2], local)]
         )
         objects = build.distinct(kernel.objects for kernel in made)
         linked.append(build.link(objects, compiler=compiler, cache=cache).read_bytes())
     assert linked[0] == linked[1]
     assert str(tmp_path).encode() not in linked[0]
+
+
+def test_the_host_knows_kernels_by_the_names_they_have_on_the_device(cache, compiler):
+    local = source("local", LOCAL.replace("scale<3>", "scale<Three>"))
+    (built,) = build.build([local], SM80, compiler=compiler, cache=cache)
+    data = built.path.read_bytes()
+    on_device = {name.removeprefix(b".nv.info.") for name in re.findall(rb"\.nv\.info\._Z\w+", data)}
+    assert len(on_device) == 1
+    registered = on_device.pop()
+    assert b"_GLOBAL__N__00000000_" in registered
+    assert b"\0" + registered + b"\0" in data, "the string the host registers"
+
+
+def test_names_in_compressed_device_code_stay():
+    symbol = "_Z5scaleIN35_GLOBAL__N__40f7eb8c_9_kernel_cu_go5ThreeEEvPfi"
+    occupied = Resources((Kernel(symbol=symbol, arch="sm_80"),))
+    data = b"tmpxft_0000aaaa_x " + symbol.encode()
+    assert compiling._without_chance(data, occupied) == data.replace(b"aaaa", b"0000")
+    plain = data + b" .nv.info." + symbol.encode()
+    assert b"40f7eb8c" not in compiling._without_chance(plain, occupied)
