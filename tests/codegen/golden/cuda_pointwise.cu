@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(256) k_kernel(const Pointers<3> p,
   const Index step = (Index)gridDim.x * 256;
   for (Index unit = (Index)blockIdx.x * 256 + threadIdx.x; unit < units; unit += step) {
     const Index row = quotient<Index>(unit, packs), i = (unit - row * packs) * V;
-    [[maybe_unused]] const int n = V == 1 || inner - i >= V ? V : (int)(inner - i);
+    [[maybe_unused]] const int n = inner % V == 0 || inner - i >= V ? V : (int)(inner - i);
     const Index left1 = quotient<Index>(row, d[1]);
     [[maybe_unused]] const Index at1 = row - left1 * d[1];
     [[maybe_unused]] const Index at0 = left1;

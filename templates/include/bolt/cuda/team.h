@@ -68,7 +68,7 @@ struct Row {
   }
 
   static __device__ __forceinline__ Index place(int j) { return ((Index)j * T + threadIdx.x % T) * V; }
-  __device__ __forceinline__ int left(Index i) const { return V == 1 || k - i >= V ? V : (int)(k - i); }
+  __device__ __forceinline__ int left(Index i) const { return k % V == 0 || k - i >= V ? V : (int)(k - i); }
 
   // Calls pass(i, n, x) for this thread's packs: V elements x from element i on, of which n exist. What it writes to x
   // is there in the next pass when the row is held.
