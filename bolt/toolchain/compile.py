@@ -150,8 +150,8 @@ def _finished(source: Source, folder: Path, log: str, kept: Path) -> dict[str, P
 def _without_chance(data: bytes, occupied: Resources) -> bytes:
     """An object without the compiler's process number and the number of the folder it worked in.
 
-    The host code finds kernels by names that hold the latter: it stays where the device code is compressed and
-    the names in there can't be changed as well.
+    The host code finds kernels by names that hold the latter: it stays where the device code is compressed
+    and the names in there can't be changed as well.
     """
     data = _TEMPORARY.sub(b"tmpxft_00000000", data)
     numbered = [k.symbol.encode() for k in occupied.kernels if _UNIT_NUMBER.search(k.symbol.encode())]
