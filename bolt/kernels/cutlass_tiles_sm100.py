@@ -35,12 +35,11 @@ def tiles(element: str) -> Tiles:
 
 def _products(element: str) -> Iterator[Tile]:
     data = shapes_of("sm100_shapes")
-    for schedule, sharers, clusters in (("1sm", 1, ((1, 1), (1, 2))), ("2sm", 2, ((2, 1), (2, 2)))):
+    for schedule, sharers in (("1sm", 1), ("2sm", 2)):
         for m, n, k in sorted(getattr(data, f"SM100_MMA_SHAPES_{_SHAPES[element]}_DENSE_{schedule.upper()}")):
             if n in _COLUMNS:
-                for cluster in clusters:
-                    shape = (m // sharers, n, k * _STEPS)
-                    yield Tile(shape=shape, cluster=cluster, schedule=schedule)
+                shape = (m // sharers, n, k * _STEPS)
+                yield Tile(shape=shape, cluster=(sharers, 1), schedule=schedule)
 
 
 def _obstacle(tile: Tile, element: str) -> str | None:
