@@ -23,6 +23,8 @@ from bolt.ops.conv import ConvSpec
 from bolt.target import CUDA_TARGETS, SM75, SM80, Target
 from bolt.types import BF16, F16, F32, U8
 
+pytest.importorskip("cutlass_library")
+
 CONV, TRANSPOSED = CutlassConvSm80(), CutlassConvTransposeSm80()
 GOLDEN = Path(__file__).parents[1] / "codegen" / "golden"
 PLAIN = Conv(n=2, h=14, w=14, c=64, k=64, kernel=(3, 3), pad=(1, 1))
