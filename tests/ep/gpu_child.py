@@ -436,6 +436,28 @@ def wrong_options(artifact: Artifact) -> None:
         fails(partial(artifact.session, ep_options=options), word)
 
 
+def graph_unbound(artifact: Artifact) -> None:
+    """Values in host memory would be those of the captured run for ever."""
+    session = artifact.session(ep_options={"cuda_graph": "1"})
+    fails(partial(session.run, None, {"x": rows(4)}), "I/O binding", "cuda_graph")
+    x, y = on_gpu(rows(4)), empty_on_gpu((4, K))
+    session.run_with_iobinding(bound(session, x, y))
+    close(y.numpy(), one(rows(4)))
+
+
+def graph_terminated(artifact: Artifact) -> None:
+    """A run that the caller ends leaves no graph behind."""
+    session = artifact.session(ep_options={"cuda_graph": "1"})
+    x, y = on_gpu(rows(4)), empty_on_gpu((4, K))
+    ended = ort.RunOptions()
+    ended.terminate = True
+    fails(partial(session.run_with_iobinding, bound(session, x, y), ended), "terminate")
+    for _ in range(2):
+        session.run_with_iobinding(bound(session, x, y))
+        close(y.numpy(), one(rows(4)))
+    assert count("graph_launches") >= 2
+
+
 def graph_refused(artifact: Artifact) -> None:
     """ONNX Runtime before 1.26 has no graphs."""
     fails(partial(artifact.session, ep_options={"cuda_graph": "1"}), "needs ONNX Runtime 1.26")
@@ -452,7 +474,8 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous,
     given_stream, graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw,
-    wrong_options, graph_refused, cpu_package, generated, dropped, branches, both_kinds,
+    wrong_options, graph_refused,
+    graph_unbound, graph_terminated, cpu_package, generated, dropped, branches, both_kinds,
     several_at_once, hardware, by_name,
 )  # fmt: skip
 

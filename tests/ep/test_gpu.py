@@ -23,7 +23,7 @@ CHILD = Path(__file__).with_name("gpu_child.py")
 TOY = gpu_toy.Toy()
 MINOR = int(onnxruntime.__version__.split(".")[1])
 ALONE = "shared_weights,binding,asynchronous,given_stream,wrong_options"
-GRAPHS = "graph,graph_memory,graph_failure"
+GRAPHS = "graph,graph_memory,graph_failure,graph_unbound,graph_terminated"
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,7 @@ BoltContext GpuCall::Context() noexcept {
 }
 
 void GpuCall::Finish() const {
+  if (Capture* capture = kernel_.session().capture.get()) capture->Executed();
   // Nobody but us knows of a stream of ours.
   if (is_ours_) kernel_.session().OwnStream().Wait();
 }

@@ -10,7 +10,11 @@ namespace {
 // Runs that execute before one is recorded.
 constexpr int kWarmRuns = 1;
 
+thread_local Capture* current = nullptr;
+
 }  // namespace
+
+Capture* Capture::Current() noexcept { return current; }
 
 Capture::Capture(Device& device) : stream_(std::make_shared<StreamHandle>(device)) {}
 
@@ -29,18 +33,20 @@ bool Capture::Has(int id) const noexcept {
 }
 
 void Capture::RunStarts(int id) {
+  executed_ = 0;
+  spoiled_ = false;
   if (id >= 0 && !Has(id) && graphs_[id].runs >= kWarmRuns) Begin(graphs_[id]);
 }
 
 void Capture::RunEnds(int id) {
   if (id < 0) return;
   Graph& graph = graphs_[id];
-  if (!stream_->capturing) {
+  if (stream_->capturing) {
+    if (End(&graph)) Replay(id);
+  } else if (!spoiled_ && executed_ > 0) {
+    graph.executed = executed_;
     ++graph.runs;
-    return;
   }
-  End(&graph);
-  Replay(id);
 }
 
 void Capture::Begin(const Graph& graph) {
@@ -49,26 +55,29 @@ void Capture::Begin(const Graph& graph) {
   stream_->device().pinned().Hold(&graph);
   // Relaxed: an arena may have to ask the driver for memory meanwhile.
   cuda::Check(cuda::Get().StreamBeginCapture(stream_->get(), cuda::kRelaxed), "start to capture a graph");
-  spoiled_ = false;
   stream_->capturing = true;
+  current = this;
   Arena::SetGraph(&graph);
 }
 
-void Capture::End(Graph* graph) {
+// Whether there is a graph now. There is none after a run that failed or was ended before all its partitions
+// were executed: ONNX Runtime tells the caller then, or repeats the run.
+bool Capture::End(Graph* graph) {
   const cuda::Driver& driver = cuda::Get();
   const DeviceScope scope(stream_->device());
   Arena::SetGraph(nullptr);
+  current = nullptr;
   stream_->capturing = false;
   cuda::Graph* captured = nullptr;
   cuda::Result result = driver.StreamEndCapture(stream_->get(), &captured);
-  if (result == 0 && !spoiled_) {
-    result = driver.GraphInstantiate(&graph->executable, captured, 0);
-  }
+  const bool is_whole = !spoiled_ && executed_ == graph->executed;
+  if (result == 0 && is_whole) result = driver.GraphInstantiate(&graph->executable, captured, 0);
   if (captured != nullptr) driver.GraphDestroy(captured);
-  if (graph->executable != nullptr) return;
+  if (graph->executable != nullptr) return true;
   Free(graph);
-  cuda::Check(result, "capture the run as a CUDA graph");
-  throw Error("bolt: the run failed while it was captured as a CUDA graph");
+  graph->runs = 0;
+  if (is_whole) cuda::Check(result, "capture the run as a CUDA graph");
+  return false;
 }
 
 void Capture::Replay(int id) {

@@ -25,8 +25,12 @@ class Capture {
   // Around each run that executes; `id` is the caller's number of the graph, negative for none. Throws Error.
   void RunStarts(int id);
   void RunEnds(int id);
-  // Something that was to be recorded failed.
+  // During a run: a partition put its work on the stream, or something failed.
+  void Executed() noexcept { ++executed_; }
   void Spoil() noexcept { spoiled_ = true; }
+
+  // Whose run this thread captures at this moment; null: none.
+  static Capture* Current() noexcept;
 
   bool Has(int id) const noexcept;
   void Replay(int id);
@@ -35,16 +39,18 @@ class Capture {
 
  private:
   struct Graph {
-    int runs = 0;
+    int runs = 0;      // that went well
+    int executed = 0;  // partitions in the last of them
     cuda::GraphExec* executable = nullptr;
   };
 
   void Begin(const Graph& graph);
-  void End(Graph* graph);
+  bool End(Graph* graph);
   void Free(Graph* graph) noexcept;
 
   const std::shared_ptr<StreamHandle> stream_;
   std::map<int, Graph> graphs_;  // their addresses are what the arenas know them by
+  int executed_ = 0;             // partitions since the run started
   bool spoiled_ = false;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "capture.h"
 #include "shape.h"
 #include "status.h"
 
@@ -14,6 +15,17 @@ namespace {
 constexpr ort::Enum kFirstElementType = 1;
 constexpr ort::Enum kLastElementType = 26;
 constexpr ort::Enum kStringType = 8;
+
+// A replay would read and write the host memory of the run that was captured, which is gone by then.
+void RefuseInGraph() {
+  Capture* const capture = Capture::Current();
+  if (capture == nullptr) return;
+  capture->Spoil();
+  throw Error(
+      "bolt: a run that is captured as a CUDA graph needs all its inputs and outputs in GPU memory; bind "
+      "them "
+      "there by I/O binding, or do without the option cuda_graph");
+}
 
 class MemcpyKernel : public ort::OrtKernelImpl {
  public:
@@ -28,6 +40,7 @@ class MemcpyKernel : public ort::OrtKernelImpl {
 
  private:
   void Copy(ort::OrtKernelContext* context) const {
+    RefuseInGraph();
     const ort::OrtValue* from = nullptr;
     ort::OrtValue* to = nullptr;
     Check(api_, api_.KernelContext_GetInput(context, 0, &from));
@@ -126,13 +139,19 @@ bool DataTransfer::IsOurs(const ort::OrtMemoryDevice* memory) const noexcept {
          api_.MemoryDevice_GetDeviceId(memory) < AllDevices().list.size();
 }
 
+bool DataTransfer::IsOnDevice(const ort::OrtMemoryDevice* memory) const noexcept {
+  return IsOurs(memory) && api_.MemoryDevice_GetMemoryType(memory) == ort::kMemoryDefault;
+}
+
 bool DataTransfer::IsOursOrHost(const ort::OrtMemoryDevice* memory) const noexcept {
   return api_.MemoryDevice_GetDeviceType(memory) == ort::kMemoryCpu || IsOurs(memory);
 }
 
 void DataTransfer::Copy(const ort::OrtValue* from, ort::OrtValue* to, ort::OrtSyncStream* stream) const {
-  const ort::OrtMemoryDevice* side = api_.Value_GetMemoryDevice(to);
-  if (!IsOurs(side)) side = api_.Value_GetMemoryDevice(from);
+  const ort::OrtMemoryDevice* const target_memory = api_.Value_GetMemoryDevice(to);
+  const ort::OrtMemoryDevice* const source_memory = api_.Value_GetMemoryDevice(from);
+  if (!IsOnDevice(target_memory) || !IsOnDevice(source_memory)) RefuseInGraph();
+  const ort::OrtMemoryDevice* const side = IsOurs(target_memory) ? target_memory : source_memory;
   Device& device = *AllDevices().list.at(api_.MemoryDevice_GetDeviceId(side));
   size_t bytes = 0;
   const void* source = nullptr;

@@ -18,6 +18,7 @@ class DataTransfer : public ort::OrtDataTransferImpl {
 
  private:
   bool IsOurs(const ort::OrtMemoryDevice* memory) const noexcept;
+  bool IsOnDevice(const ort::OrtMemoryDevice* memory) const noexcept;  // ours, and no host memory
   bool IsOursOrHost(const ort::OrtMemoryDevice* memory) const noexcept;
   void Copy(const ort::OrtValue* from, ort::OrtValue* to, ort::OrtSyncStream* stream) const;
 
