@@ -73,11 +73,16 @@ _INCLUDED = re.compile(r'#\s*include\s*[<"](bolt/[^">]+)[">]')
 
 
 def obstacle() -> str:
-    """Why nothing can be emulated on this machine; "" when it can."""
+    """Why CUDA sources can't be emulated on this machine; "" when they can."""
     try:
         nvcc.find()
     except ToolchainError as error:
         return str(error)
+    return obstacle_to_ptx()
+
+
+def obstacle_to_ptx() -> str:
+    """Why PTX can't be emulated on this machine; "" when it can."""
     supported = find_compiler().arch == "x86_64" and {"avx2", "fma", "f16c", "bmi2"} <= cpu_flags()
     return "" if supported else "the emulator needs an x86-64 CPU with AVX2, FMA and F16C"
 

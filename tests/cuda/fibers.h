@@ -70,6 +70,9 @@ struct AsyncCopies {
 void defer(std::function<void()> work);
 void add_bulk_store(Thread* t, std::function<void()> work);
 
+// Whether, of those that can go on, the last thread goes first: what a kernel computes must not depend on it.
+void set_order(bool is_reversed);
+
 // Runs a launch to its end. Returns 0 or a cudaError_t; `message` then says what happened.
 int run_launch(const Launch& launch, std::string* message);
 

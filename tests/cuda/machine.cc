@@ -55,6 +55,7 @@ struct Machine {
   size_t cursor = 0;
   uint64_t next_cluster = 0, cluster_count = 0;
   uint32_t fruitless = 0;
+  bool is_reversed = false;  // the last warp and the last lane go first
   std::deque<std::function<void()>> deferred;
   Thread* current = nullptr;
   void* main_stack = nullptr;
@@ -148,16 +149,22 @@ std::string where_all_wait() {
   return out;
 }
 
+// The warp after one of `n`.
+size_t neighbour(size_t at, size_t n) {
+  if (machine.is_reversed) return at ? at - 1 : n - 1;
+  return at + 1 < n ? at + 1 : 0;
+}
+
 // The next thread to run: of the current warp if it can, so that a warp's threads stay together. Null when none
 // ever will.
 Thread* pick() {
   for (;;) {
     size_t n = machine.warps.size();
-    for (size_t i = 0, at = machine.cursor; i < n; i++, at = at + 1 < n ? at + 1 : 0) {
+    for (size_t i = 0, at = machine.cursor; i < n; i++, at = neighbour(at, n)) {
       Warp* w = machine.warps[at];
       if (!w->ready) continue;
-      uint32_t lane = lowest(w->ready);
-      w->ready &= w->ready - 1;
+      uint32_t lane = machine.is_reversed ? 31 - uint32_t(__builtin_clz(w->ready)) : lowest(w->ready);
+      w->ready &= ~(1u << lane);
       machine.cursor = at;
       return machine.current = &w->threads[lane];
     }
@@ -171,7 +178,7 @@ Thread* pick() {
       continue;
     }
     if (machine.fruitless < kHopeless && wake_polling()) {
-      machine.cursor = machine.cursor + 1 < n ? machine.cursor + 1 : 0;
+      machine.cursor = neighbour(machine.cursor, n);
       continue;
     }
     return nullptr;
@@ -430,6 +437,8 @@ class FaultHandler {
 
 }  // namespace
 
+void set_order(bool is_reversed) { machine.is_reversed = is_reversed; }
+
 int run_launch(const Launch& launch, std::string* message) {
   FaultHandler handler;
   machine.launch = &launch;
@@ -440,6 +449,7 @@ int run_launch(const Launch& launch, std::string* message) {
   while (!machine.error) {
     retire_finished(false);
     if (machine.resident.empty() && !start_cluster()) break;
+    if (machine.is_reversed) machine.cursor = machine.warps.size() - 1;
     if (Thread* next = pick()) {
       emu_switch(&machine.main_stack, next->stack);
     } else {

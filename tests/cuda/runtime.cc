@@ -348,6 +348,8 @@ EXPORT cudaError_t fake_cuda_kernel(const char* name, const dim3* grid, const di
   return launch(r, *grid, *block, args, shared, stream, {1, 1, 1});
 }
 
+EXPORT void fake_cuda_order(int is_reversed) { set_order(is_reversed != 0); }
+
 // ---- functions
 
 EXPORT cudaError_t cudaFuncSetAttribute(const void* function, int which, int value) {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cuda import emulator, ptx, ptx_kernels, translate
 
-pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
+pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle_to_ptx()), reason=said)
 
 COUNT = 64
 NUMPY = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cuda import emulator, ptx_kernels
 
-pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
+pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle_to_ptx()), reason=said)
 
 PARAMS = ".param .u64 p0, .param .u64 p1"
 START = """
@@ -104,6 +104,13 @@ KERNELS = "\n".join(
             "mov.u32 %r0, object; mbarrier.arrive.shared::cta.b64 _, [%r0];",
             ".shared .align 8 .b64 object;",
         ),
+        kernel(
+            "races",  # a barrier is missing
+            """mov.u32 %r0, slots; shl.b32 %r1, %tid, 2; add.s32 %r2, %r0, %r1; add.s32 %r3, %tid, 1;
+            st.shared.b32 [%r2], %r3; xor.b32 %r1, %r1, 4; add.s32 %r2, %r0, %r1; ld.shared.b32 %r3, [%r2];
+            st.global.b32 [%q2], %r3;""",
+            ".shared .align 4 .b8 slots[128];",
+        ),
         kernel("traps", "setp.eq.s32 %p0, %tid, 3; @%p0 trap;"),
     ]
 )
@@ -185,6 +192,18 @@ def test_wrong_kernels_are_told_where(launcher, name, message):
     with pytest.raises(AssertionError, match=message):
         run(launcher, name)
     assert run(launcher, "switches")[0] == 20, "the device works again"
+
+
+def test_a_missing_barrier_is_seen_by_the_order_of_threads(launcher):
+    forward = run(launcher, "races")
+    launcher.gpu.cuda.fake_cuda_order(1)
+    try:
+        backward = run(launcher, "races")
+    finally:
+        launcher.gpu.cuda.fake_cuda_order(0)
+    lane = np.arange(32)
+    assert np.array_equal(forward, np.where(lane % 2, lane, -1)), "even lanes came too early"
+    assert np.array_equal(backward, np.where(lane % 2, -1, lane + 2))
 
 
 def test_launches_the_hardware_refuses(launcher):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cuda import emulator, ptx_kernels
 
-pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
+pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle_to_ptx()), reason=said)
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 NUMPY = {

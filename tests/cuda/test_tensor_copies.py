@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda import emulator, ptx_kernels
 
-pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
+pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle_to_ptx()), reason=said)
 
 F16, F32 = 6, 7  # CUtensorMapDataType
 

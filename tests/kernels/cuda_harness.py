@@ -158,6 +158,7 @@ def run(
     config: Config | None = None,
     page_end: Iterable[int] = (),
     launches: int = 1,
+    is_reversed: bool = False,
 ) -> np.ndarray:
     """Launches the kernel and returns output 0.
 
@@ -167,6 +168,7 @@ def run(
         config: default is the family's first.
         page_end: operands to place right before an untouchable page.
         launches: how often, with the same scratch.
+        is_reversed: whether the last threads of a block go first.
     """
     rejection = family.supports(spec, target)
     assert rejection is None, rejection
@@ -186,6 +188,7 @@ def run(
     }
     packed = family.pack(spec, config, target, constants)
     before = [b.bytes.copy() for b in buffers]
+    device(target).cuda.fake_cuda_order(int(is_reversed))
     _launch(
         device(target), launcher, buffers, packed, ints, family.scratch_bytes(spec, config, target), launches
     )
@@ -260,6 +263,9 @@ def check(
 ) -> np.ndarray:
     """Runs the kernel on random (or the given) values and asserts that output 0 is right.
 
+    It runs twice: the second time the last threads of a block go first, and each operand ends before an
+    untouchable page.
+
     Args:
         exact: small-integer inputs and equality after rounding the reference to the output's type; else
             normal inputs and |got - want| <= tolerance * (|want| + max |want|).
@@ -271,12 +277,16 @@ def check(
     bound, rng = spec.bind(ints), np.random.default_rng(seed)
     arrays = {i: harness.random_values(o, rng, exact=exact) for i, o in enumerate(bound.operands) if i}
     arrays |= dict(values or {})
-    got = run(family, spec, arrays, target, ints=ints, config=config, page_end=page_end, launches=launches)
+    asked: dict[str, Any] = {"ints": ints, "config": config, "launches": launches}
+    got = run(family, spec, arrays, target, page_end=page_end, **asked)
+    every = range(len(bound.operands))
+    again = run(family, spec, arrays, target, page_end=every, is_reversed=True, **asked)
     seen = [_plain(arrays[i]) for i in range(1, len(bound.operands))]
     want = np.broadcast_to(bound.reference(seen)[0], got.shape)
     if tolerance is None:
         tolerance = verify.tolerance(bound.out.dtype, _TERMS, getattr(spec, "math", "f32"))
-    compare(got, want, bound.out.dtype, tolerance=None if exact else tolerance)
+    for result in (got, again):
+        compare(result, want, bound.out.dtype, tolerance=None if exact else tolerance)
     return got
 
 
