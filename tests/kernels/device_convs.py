@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from kernels.conv_specs import Conv, unknown_outer
 from kernels.harness import ints_of
@@ -13,6 +14,8 @@ from bolt.ops.spec import Operand
 from bolt.types import F16, F32, DType
 
 ALIGNED = 16
+
+S = TypeVar("S", ConvSpec, ConvTransposeSpec)
 
 
 def image(
@@ -37,7 +40,7 @@ def on_device(
     return replace(spec, operands=(y, x, weights, *extras), has_halo=False, math=math)
 
 
-def run_time(spec: ConvSpec) -> tuple[ConvSpec, tuple[int, ...]]:
+def run_time(spec: S) -> tuple[S, tuple[int, ...]]:
     """The spec with images, rows and columns known at run time only, and the `d` array."""
     operands = tuple(
         o if i == 2 else replace(unknown_outer(o), alignment=o.alignment) for i, o in enumerate(spec.operands)

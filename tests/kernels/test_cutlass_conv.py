@@ -316,3 +316,14 @@ def test_transposed() -> None:
     config = first(cases[0], SM80, TRANSPOSED).config
     for spec in cases:
         check(TRANSPOSED, spec, SM80, config=config, exact=True)
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+def test_transposed_with_residual_and_run_time_extents() -> None:
+    b = Builder()
+    expression = b.finish(b.op("relu", b.op("add", b.acc(), b.input(0))))
+    spec = transposed((2, 5, 6, 64), 64, (4, 4), pad=(1, 1), epilogue=expression, extras=(F32,))
+    check(TRANSPOSED, spec, SM80)
+    unknown, ints = run_time(spec)
+    check(TRANSPOSED, unknown, SM80, ints=ints)
