@@ -80,8 +80,10 @@ def attentions(
 
 def lower_attention(low: Lowering, chain: Attention, supports: Supports) -> bool:
     """Emit the chain as one step, if there is a kernel for it."""
+    take_back = low.attempt()
     views = _operands(low, chain)
     if views is None:
+        take_back()
         return False
     value = chain.product.output
     out = low.place(value, low.last_innermost(value))
@@ -89,6 +91,7 @@ def lower_attention(low: Lowering, chain: Attention, supports: Supports) -> bool
     operands = [_batched(v) for v in (out, *views)]
     spec = make(operands=tuple(v.operand(aligned=True) for v in operands))
     if supports(spec) is not None:
+        take_back()
         return False
     nodes = [node for region in chain.regions for node in region.nodes]
     low.emit(make, operands, nodes=nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -107,6 +107,17 @@ class Placement(Memory):
         view = self.temp(dtype, ints.shape)
         self.steps.append(IntsStep(view=view, values=tuple(D.dim(i) for i in ints.reshape(-1))))
         return view
+
+    def attempt(self) -> Callable[[], None]:
+        """What takes back all steps emitted from here on, and the views that need them."""
+        steps, conformed = len(self.steps), dict(self._conformed)
+        views = dict(self.views)
+
+        def take_back() -> None:
+            del self.steps[steps:]
+            self._conformed, self.views = conformed, views
+
+        return take_back
 
     def place(self, value: ir.Value, order: Order | None) -> View:
         """Where the kernel that computes `value` is to write it."""

@@ -11,7 +11,9 @@ from onnx_models import ModelBuilder
 
 from bolt.graph.conventions import CPU, conventions
 from bolt.ops.attention import AttentionSpec
+from bolt.ops.spec import Spec
 from bolt.program import Step
+from bolt.report import Rejection
 from bolt.target import SM80
 from bolt.types import F16
 
@@ -86,3 +88,20 @@ def test_where_no_kernel_takes_it_the_parts_run_one_by_one() -> None:
     found = covered(attention_model(), conventions=CPU)
     assert not steps(found)
     assert ops(found).count("gemm") == 2 and ops(found).count("softmax") == 1
+
+
+def test_nothing_is_left_of_an_attention_without_a_kernel() -> None:
+    """Keys that come transposed would have been copied for it."""
+    b = ModelBuilder()
+    q, keys, v = (b.input(n, d) for n, d in (("q", [2, 8, 16]), ("k", [2, 16, 8]), ("v", [2, 8, 16])))
+    out = b.add("MatMul", b.add("Softmax", b.add("MatMul", q, keys)), v)
+    model = b.output(out).model()
+    assert ops(covered(model, conventions=FP16)) == ["copy", "copy", "copy", "copy", "attention"]
+
+    def refuse(spec: Spec) -> Rejection | None:
+        if isinstance(spec, AttentionSpec):
+            return Rejection(stage="supports", subject=spec.op, reason="not here")
+        return None
+
+    found = covered(model, conventions=FP16, supports=refuse)
+    assert ops(found) == ["copy", "copy", "gemm", "softmax", "copy", "gemm"]
