@@ -186,6 +186,14 @@ def test_windows_in_slices(slices):
     h.check(CudaReduce(), spec, SM80, config=config, exact=True)
 
 
+def test_a_long_window_is_joined_by_a_large_team():
+    spec = reduction("sum", view(F16, (2, 1, 1, 20_001, 1)))
+    assert "launch<int32_t, 1, 1024>" in CudaReduce().render(
+        spec, CudaReduce().configs(spec, SM80)[0], SM80, "k"
+    )
+    h.check(CudaReduce(), spec, SM80, exact=True)
+
+
 @pytest.mark.parametrize("inner", (pytest.param(24, marks=slow), 1))
 def test_run_time_windows(inner):
     dims = (None, None, None, None, inner)
