@@ -65,8 +65,8 @@ DTYPES = (F32, U8, S8, S32, S64, BOOL)
 STORED = (F16, BF16)
 """Types in which a module may keep fp32 values inside."""
 
-F16_MAX = 65504.0
-"""The largest finite number of F16."""
+LARGEST = {F16: 65504.0, BF16: float.fromhex("0x1.fep127")}
+"""The largest finite number of each of them."""
 
 _BY_ONNX = {d.onnx: d for d in DTYPES}
 _BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED)}
@@ -85,9 +85,9 @@ def from_numpy(dtype: np.dtype | str) -> DType | None:
 def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
     """Real numbers as a kernel stores them in a float type: rounded to nearest even.
 
-    F16 keeps NaN and infinity, and clamps finite values to its range: masks of -3.4e38 must not become
+    NaN and infinity are kept, finite values clamped to the type's range: masks of -3.4e38 must not become
     infinite.
     """
-    if dtype is F16:
-        array = np.where(np.isinf(array), array, np.clip(array, -F16_MAX, F16_MAX))
+    if dtype in LARGEST:
+        array = np.where(np.isinf(array), array, np.clip(array, -LARGEST[dtype], LARGEST[dtype]))
     return np.asarray(array).astype(np.float32).astype(dtype.np)

@@ -16,9 +16,11 @@ def test_special_values_are_kept(dtype: types.DType) -> None:
     np.testing.assert_array_equal(stored.astype(np.float32), [np.nan, np.inf, -np.inf, 0.0, -1.5])
 
 
-def test_f16_clamps_what_is_finite() -> None:
+def test_16_bit_floats_clamp_what_is_finite() -> None:
     stored = types.convert(np.array([3.4e38, -3.4e38, 65519.0, 70000.0], np.float32), F16)
     np.testing.assert_array_equal(stored, np.array([65504, -65504, 65504, 65504], np.float16))
+    lowest = types.convert(np.array([np.finfo(np.float32).min]), BF16).astype(np.float32)
+    assert lowest == np.float32(-types.LARGEST[BF16])
 
 
 def test_ties_go_to_even() -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bolt.codegen.cxx import f32
 from bolt.codegen.simd import emit
 from bolt.epilogue import Epilogue
 from bolt.ops.spec import Operand
 from bolt.report import Rejection
-from bolt.types import BF16, BOOL, F16, F32, S8, S32, U8, DType
+from bolt.types import BF16, BOOL, F16, F32, LARGEST, S8, S32, U8, DType
 
 ELEMENTS = {F32: "float", F16: "cutlass::half_t", BF16: "cutlass::bfloat16_t"}
 ELEMENTS |= {S32: "int32_t", S8: "int8_t", U8: "uint8_t", BOOL: "uint8_t"}
@@ -72,9 +73,10 @@ def obstacle(extras: Sequence[Operand], out: DType, subject: str) -> Rejection |
 
 def stored(value: str, dtype: DType) -> str:
     """C++ that makes a float ready to be rounded to `dtype`: finite values stay finite."""
-    if dtype != F16:
+    if dtype not in LARGEST:
         return value
-    return f"vselect(vabs({value}) < __builtin_inff(), vclip({value}, -65504.0f, 65504.0f), {value})"
+    largest = f32(LARGEST[dtype])
+    return f"vselect(vabs({value}) < __builtin_inff(), vclip({value}, -{largest}, {largest}), {value})"
 
 
 def functor(epilogue: Epilogue, *, name: str, inputs: int, out: DType) -> str:

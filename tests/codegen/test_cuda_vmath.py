@@ -133,7 +133,7 @@ def test_half_saturates_finite_values_only(stores):
 
 
 def test_bfloat16_rounds_to_nearest_even(stores):
-    bits = np.uint32([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F800000, 0xFF800000, 0x00010000, 0])
+    bits = np.uint32([0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F800000, 0xFF800000, 0xFF7FFFFF, 0])
     memory, _ = _stored(stores, BF16, bits.view(np.float32))
-    want = np.uint16([0x3F80, 0x3F82, 0x3F81, 0x3F80, 0x7F80, 0xFF80, 0x0001, 0])
+    want = np.uint16([0x3F80, 0x3F82, 0x3F81, 0x3F80, 0x7F80, 0xFF80, 0xFF7F, 0])
     np.testing.assert_array_equal(memory.view(np.uint16), want)

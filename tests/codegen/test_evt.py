@@ -14,7 +14,7 @@ from bolt.codegen.evt import Extra
 from bolt.epilogue import IDENTITY, OPS, Builder, Epilogue
 from bolt.ops.spec import Operand
 from bolt.templates import ROOT
-from bolt.types import BF16, BOOL, F16, F32, S64, DType
+from bolt.types import BF16, BOOL, F16, F32, LARGEST, S64, DType
 
 STAND_IN = """
 #include "bolt/cuda/vmath.h"
@@ -91,6 +91,7 @@ def test_finite_values_stay_finite_in_fp16(tmp_path: Path) -> None:
     got = run(rows, [values], tmp_path)
     want = np.array([-65504, 65504, 65504, 65504, np.inf, -np.inf, np.nan, -1], np.float32)
     np.testing.assert_array_equal(got["Half"], want)
+    values[0] = -LARGEST[BF16]
     np.testing.assert_array_equal(got["Brain"], values)
 
 

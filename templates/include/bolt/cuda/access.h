@@ -1,8 +1,7 @@
 // Loads and stores of fp32 values from memory of any element type of bolt/types.py, one at a time and as vectors.
 //
-// bool stores x != 0, integers truncate toward zero, bf16 rounds to nearest even. f16 rounds to nearest even and keeps
-// NaN and infinities, but finite values beyond its range become +-65504: -3.4e38 in an attention mask must not turn
-// into an infinity.
+// bool stores x != 0, integers truncate toward zero. f16 and bf16 round to nearest even and keep NaN and infinities, but
+// finite values beyond their range become their largest: -3.4e38 in an attention mask must not turn into an infinity.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -30,18 +29,18 @@ struct Element<bool> {
   BOLT_DEVICE float to_float(bool x) { return x ? 1.0f : 0.0f; }
   BOLT_DEVICE bool from_float(float x) { return x != 0.0f; }
 };
+BOLT_DEVICE float clamp_finite(float x, float largest) {
+  return fabsf(x) < INFINITY ? fminf(fmaxf(x, -largest), largest) : x;
+}
 template <>
 struct Element<__half> {
   BOLT_DEVICE float to_float(__half x) { return __half2float(x); }
-  BOLT_DEVICE __half from_float(float x) {
-    const bool finite = fabsf(x) < INFINITY;
-    return __float2half_rn(finite ? fminf(fmaxf(x, -65504.0f), 65504.0f) : x);
-  }
+  BOLT_DEVICE __half from_float(float x) { return __float2half_rn(clamp_finite(x, 65504.0f)); }
 };
 template <>
 struct Element<__nv_bfloat16> {
   BOLT_DEVICE float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-  BOLT_DEVICE __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(x); }
+  BOLT_DEVICE __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(clamp_finite(x, 0x1.fep127f)); }
 };
 
 template <class T>
