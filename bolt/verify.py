@@ -8,7 +8,7 @@ from math import inf, sqrt
 import numpy as np
 
 from bolt.errors import VerifyError
-from bolt.types import F16, LARGEST, STORED, DType
+from bolt.types import LARGEST, STORED, DType
 
 EPSILON = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 """Unit roundoff of the types that round; results of all other types must be equal."""
@@ -94,7 +94,8 @@ def compare(
     """
     actual, reference = np.asarray(actual), np.asarray(reference)
     if dtype in LARGEST:
-        reference = np.where(np.isinf(reference), reference, np.clip(reference, -LARGEST[dtype], LARGEST[dtype]))
+        most = LARGEST[dtype]
+        reference = np.where(np.isinf(reference), reference, np.clip(reference, -most, most))
     if dtype in STORED:
         actual = actual.astype(np.float64)  # bfloat16 is no floating type to NumPy
     return _compare(actual, reference, tolerance(dtype, k, math), 0.0)
