@@ -84,7 +84,10 @@ Module::~Module() {
 
 void Module::Load(const std::string& path, const ModuleFile& file) {
   CheckSha256(Mapping(path), path, file.sha256);
-  library_.reset(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
+  // The CUDA runtime inside a module has destructors of its own for every thread that used it, and nobody
+  // knows when the last of them ends: such a module stays.
+  const int stays = device_ == nullptr ? 0 : RTLD_NODELETE;
+  library_.reset(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | stays));
   if (!library_) throw Error("can't load module " + path + ": " + dlerror());
   const auto entry = reinterpret_cast<BoltModuleEntry>(dlsym(library_.get(), "bolt_module"));
   if (entry == nullptr) throw Error(path + " is not a bolt module: it has no symbol bolt_module");
