@@ -18,7 +18,7 @@ from bolt.kernels.cutlass_gemm_cost import gemm_us, occupancy
 from bolt.kernels.cutlass_gemm_problem import WIDEST, GemmConfig, Problem, size_of, vectors_of
 from bolt.kernels.cutlass_gemm_unit import unit_source
 from bolt.kernels.cutlass_streamk import streamk_workspace
-from bolt.kernels.cutlass_tiles import Tile, tiles, unaligned_tiles
+from bolt.kernels.cutlass_tiles import MOST_UNALIGNED, Tile, tiles, unaligned_tiles
 from bolt.kernels.family import Source, argument_names
 from bolt.kernels.finish import as_operand
 from bolt.ops.gemm import GemmSpec
@@ -147,7 +147,7 @@ def _splits(spec: GemmSpec, tile: Tile, target: Target) -> list[int]:
     """
     gpu, size = target.gpu, size_of(spec)
     assert gpu is not None
-    if spec.dynamic() or size.batch * size.launches > 1:
+    if spec.dynamic() or size.batch * size.launches > 1 or not _can_share(spec, tile):
         return []
     tiles_ = -(-size.m // tile.shape[0]) * -(-size.n // tile.shape[1])
     steps = -(-size.k // tile.shape[2])
@@ -155,6 +155,16 @@ def _splits(spec: GemmSpec, tile: Tile, target: Target) -> list[int]:
     found = [s for s in SPLITS if s * MIN_SPLIT_STEPS <= steps and s * tiles_ <= room]
     is_uneven = gpu.multiprocessors < tiles_ < 8 * gpu.multiprocessors and tiles_ % gpu.multiprocessors != 0
     return found + ([1] if is_uneven and steps >= 2 * MIN_SPLIT_STEPS else [])
+
+
+SHARED_EXTRAS = 2
+"""Epilogue inputs whose arguments stream-K's kernel, which copies them, keeps in registers."""
+
+
+def _can_share(spec: GemmSpec, tile: Tile) -> bool:
+    """Whether the kernel whose thread blocks share tiles does without local memory."""
+    is_lean = tile.opclass == "TensorOp" or tile.warp[0] * tile.warp[1] <= MOST_UNALIGNED
+    return is_lean and len(spec.extras) <= SHARED_EXTRAS
 
 
 def pack_b(b: np.ndarray, dtype: DType) -> np.ndarray:

@@ -218,6 +218,17 @@ def test_the_model_picks_large_tiles_for_large_problems_and_shares_long_sums(tar
     assert best(64, 64, 16384, target).split_k > 1
 
 
+def test_tiles_are_shared_only_by_kernels_that_need_no_local_memory() -> None:
+    def schedules(inputs: int) -> set[str]:
+        spec = gemm(k=4096, extras=(extra(F32, FULL),) * inputs)
+        return {c.schedule for c in FAMILY.configs(spec, SM80)}
+
+    assert schedules(2) == {"data", "stream"} and schedules(3) == {"data"}
+    wide = gemm(F32, F32, m=512, n=512, k=8192)
+    shared = {c.tile.warp for c in FAMILY.configs(wide, SM80) if c.schedule == "stream"}
+    assert shared and all(m * n <= 64 * 32 for m, n, _ in shared)
+
+
 def test_time_is_in_microseconds() -> None:
     spec, config = gemm(m=4096, n=4096, k=4096), best(4096, 4096, 4096)
     ideal = spec.flops() / SM80.gpu.tensor_flops * 1e6
@@ -388,7 +399,8 @@ MANY = (*INPUTS, extra(F32, COLUMN), extra(F32, SCALAR), extra(BF16, FULL))
 
 UNITS = {
     "f16": (gemm(extras=INPUTS), "128x128_32x4", "data"),
-    "stream": (gemm(k=4096, extras=MANY), "64x64_64x5", "stream"),
+    "stream": (gemm(k=4096, extras=INPUTS), "64x64_64x5", "stream"),
+    "many": (gemm(extras=MANY), "64x64_64x5", "data"),
     "unaligned": (gemm(m=95, n=127, k=63, b=view(F16, (1, 1, 63, 127)), out=F32), "64x64_64x2", "data"),
     "tf32": (gemm(F32, F32, math="tf32", extras=(extra(F32, ROW),)), "128x64_32x3", "data"),
     "f32": (gemm(F32, F32, extras=(extra(F32, COLUMN), extra(F32, FULL))), "64x64_8x5", "data"),

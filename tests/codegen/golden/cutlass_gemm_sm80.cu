@@ -7,7 +7,7 @@
 // visitors.hpp does not include what it needs of the above
 #include "cutlass/epilogue/threadblock/fusion/visitors.hpp"
 
-namespace bolt_gemm_73d5da344ada852e_unit {
+namespace bolt_gemm_46b69361e31c3c36_unit {
 
 template <class T>
 struct Finish;
@@ -22,7 +22,7 @@ struct Finish<float> {
     const vf e4 = e2 + e3;
     const vf e5 = vrelu(e4);
     const vf result = e5;
-    return vselect(vabs(result) < __builtin_inff(), vclip(result, -65504.0f, 65504.0f), result);
+    return vselect(vabs(result) < __builtin_inff(), vclip(result, -0x1.ffc0000000000p+15f, 0x1.ffc0000000000p+15f), result);
   }
 };
 
@@ -94,10 +94,10 @@ dim3 swizzled_grid(typename Kernel::Params& params, int64_t swizzle) {
   return dim3(tiles.m() << log, (tiles.n() + (1 << log) - 1) >> log, tiles.k());
 }
 
-}  // namespace bolt_gemm_73d5da344ada852e_unit
+}  // namespace bolt_gemm_46b69361e31c3c36_unit
 
-extern "C" __attribute__((visibility("default"))) int bolt_gemm_73d5da344ada852e_check(const BoltGemm* arguments) {
-  using namespace bolt_gemm_73d5da344ada852e_unit;
+extern "C" __attribute__((visibility("default"))) int bolt_gemm_46b69361e31c3c36_check(const BoltGemm* arguments) {
+  using namespace bolt_gemm_46b69361e31c3c36_unit;
   const BoltGemm& g = *arguments;
   if (g.batch < 1 || g.m < 1 || g.n < 1 || g.k < 1) return bolt::failed(cutlass::Status::kErrorInvalidProblem);
   const int64_t most = INT32_MAX - 1024;  // a tile may start before the end and reach beyond it
@@ -116,13 +116,13 @@ extern "C" __attribute__((visibility("default"))) int bolt_gemm_73d5da344ada852e
   return 0;
 }
 
-extern "C" __attribute__((visibility("default"))) int64_t bolt_gemm_73d5da344ada852e_workspace(const BoltGemm* arguments) {
+extern "C" __attribute__((visibility("default"))) int64_t bolt_gemm_46b69361e31c3c36_workspace(const BoltGemm* arguments) {
   (void)arguments;
   return 0;
 }
 
-extern "C" __attribute__((visibility("default"))) int bolt_gemm_73d5da344ada852e(const BoltGemm* arguments, CUstream_st* stream) {
-  using namespace bolt_gemm_73d5da344ada852e_unit;
+extern "C" __attribute__((visibility("default"))) int bolt_gemm_46b69361e31c3c36(const BoltGemm* arguments, CUstream_st* stream) {
+  using namespace bolt_gemm_46b69361e31c3c36_unit;
   auto params = parameters(*arguments);
   return bolt::launch<Kernel>(params, swizzled_grid(params, arguments->swizzle), stream);
 }
