@@ -206,14 +206,23 @@ def branches(artifact: Artifact) -> None:
 def both_kinds(artifact: Artifact, cpu_model: str, library: str) -> None:
     """The library without a package offers the GPUs and the CPU; each is for packages of its kind."""
     ort.register_execution_provider_library("both", library)
-    gpu, cpu = our_devices()
+    cpu, gpu = our_devices()
     assert "cuda_device_id" in gpu.ep_metadata and "cuda_device_id" not in cpu.ep_metadata
     close(session_for(str(artifact.model_path), gpu).run(None, {"x": rows(3)})[0], one(rows(3)))
     close(session_for(cpu_model, cpu).run(None, {"x": rows(3)})[0], one(rows(3)))
+    close(session_for(cpu_model, cpu, gpu).run(None, {"x": rows(3)})[0], one(rows(3)))
     fails(partial(session_for, cpu_model, gpu), "is for the CPU, the session is for GPU 0", "OrtEpDevice")
     fails(partial(session_for, str(artifact.model_path), cpu), "made for the CPU", "OrtEpDevice of a GPU")
     fails(partial(session_for, cpu_model, cpu, cuda_graph="1"), "cuda_graph is for sessions on a GPU")
     fails(partial(session_for, cpu_model, cpu, device_id="0"), "device_id is 0", "cuda_device_id=0")
+
+
+def all_devices(artifact: Artifact, cpu_model: str, library: str) -> None:
+    """Before 1.27 a session takes no devices of both kinds: that library offers the CPU only."""
+    ort.register_execution_provider_library("both", library)
+    close(session_for(cpu_model, *our_devices()).run(None, {"x": rows(3)})[0], one(rows(3)))
+    gpu_model = str(artifact.model_path)
+    fails(partial(session_for, gpu_model, *our_devices()), "register the libbolt_ep.so beside the model")
 
 
 def session_for(model: str, *chosen: Any, **options: str) -> Any:
@@ -475,7 +484,7 @@ SCENARIOS = (
     results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous,
     given_stream, graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw,
     wrong_options, graph_refused,
-    graph_unbound, graph_terminated, cpu_package, generated, dropped, branches, both_kinds,
+    graph_unbound, graph_terminated, cpu_package, generated, dropped, branches, both_kinds, all_devices,
     several_at_once, hardware, by_name,
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ constexpr char kVendor[] = "bolt";
 // No PCI vendor stands behind the CPU provider; 0xFFFE is a number no vendor has.
 constexpr uint32_t kVendorId = 0xFFFE;
 
-// Since when a provider that is given several devices may say which one it is for.
+// Since when a session may be given devices with different memory, and its provider says which one it is for.
 constexpr uint32_t kDefaultMemoryMinor = 27;
 
 }  // namespace
@@ -73,6 +73,13 @@ void Factory::FindGpus() {
               " is too old for it; upgrade with: pip install -U 'onnxruntime>=1.24.4'";
     return;
   }
+  // A program that takes all devices, as one may where there is only the CPU, would get no session.
+  if (kinds_.cpu && api_.minor < kDefaultMemoryMinor) {
+    no_gpu_ =
+        "before ONNX Runtime 1.27 GPUs are offered by the library in the package only; register the "
+        "libbolt_ep.so beside the model, or upgrade with: pip install -U 'onnxruntime>=1.27'";
+    return;
+  }
   const Devices& devices = AllDevices();
   for (const auto& device : devices.list) gpus_.push_back(std::make_unique<Offer>(api_, device.get()));
   no_gpu_ = gpus_.empty() ? devices.obstacle
@@ -107,20 +114,21 @@ void Factory::OfferGpuCallbacks() {
   };
 }
 
+// The CPU comes first: a program that takes all devices means what it meant before there were others.
 void Factory::AddDevices(const ort::OrtHardwareDevice* const* hardware, size_t count,
                          ort::OrtEpDevice** devices, size_t room, size_t* found) {
   *found = 0;
-  for (const auto& gpu : gpus_) {
-    if (*found == room) return;
-    devices[*found] = gpu->Make(this, hardware, count);
-    ++*found;
-  }
   // Without a GPU, a session on the CPU is what can say so.
-  if (!kinds_.cpu && !gpus_.empty()) return;
-  for (size_t i = 0; i < count && *found < room; ++i) {
+  const bool is_for_cpu = kinds_.cpu || gpus_.empty();
+  for (size_t i = 0; i < count && *found < room && is_for_cpu; ++i) {
     if (api_.HardwareDevice_Type(hardware[i]) != ort::kHardwareCpu) continue;
     // No default options: overriding one makes ONNX Runtime log a warning.
     Check(api_, api_.CreateEpDevice(this, hardware[i], nullptr, nullptr, &devices[*found]));
+    ++*found;
+  }
+  for (const auto& gpu : gpus_) {
+    if (*found == room) return;
+    devices[*found] = gpu->Make(this, hardware, count);
     ++*found;
   }
 }
@@ -130,12 +138,13 @@ const Offer* Factory::Choose(const ort::OrtKeyValuePairs* const* metadata, size_
   std::vector<const Offer*> given;
   for (size_t i = 0; i < count; ++i) {
     const char* const id = metadata[i] == nullptr ? nullptr : api_.GetKeyValue(metadata[i], kDeviceIdKey);
-    if (id != nullptr) given.push_back(gpus_.at(std::strtoul(id, nullptr, 10)).get());
+    given.push_back(id == nullptr ? nullptr : gpus_.at(std::strtoul(id, nullptr, 10)).get());
   }
   if (!options.device_id) return given.empty() ? nullptr : given.front();
   const bool may_choose = api_.minor >= kDefaultMemoryMinor;
   for (const Offer* gpu : given) {
-    if (gpu->device().ordinal() == *options.device_id && (may_choose || gpu == given.front())) return gpu;
+    const bool is_it = gpu != nullptr && gpu->device().ordinal() == *options.device_id;
+    if (is_it && (may_choose || gpu == given.front())) return gpu;
   }
   throw Error("bolt: the option device_id is " + std::to_string(*options.device_id) +
               ", but the session was given other devices; give it the OrtEpDevice whose metadata has " +

@@ -15,8 +15,8 @@
 
 namespace bolt {
 
-// What of a library's users decides which devices it offers. A package is for one kind of device, so that a
-// program can take all the devices of its library; the library without a package offers all there are.
+// Offers the devices that the package beside the library is for, all of one kind; without a package, all
+// there are.
 class Factory : public ort::OrtEpFactory {
  public:
   Factory(const ort::Api& api, Kinds kinds);
@@ -26,7 +26,8 @@ class Factory : public ort::OrtEpFactory {
   void OfferGpuCallbacks();
   void AddDevices(const ort::OrtHardwareDevice* const* hardware, size_t count, ort::OrtEpDevice** devices,
                   size_t room, size_t* found);
-  // The GPU a session is made for; null for the CPU. Throws Error.
+  // The GPU a session is made for, null for the CPU: the first of the devices it is given, unless the option
+  // device_id says another one. Throws Error.
   const Offer* Choose(const ort::OrtKeyValuePairs* const* metadata, size_t count,
                       const Options& options) const;
   std::vector<Place> PlacesOf(const ort::OrtHardwareDevice* const* hardware, size_t count) const;
