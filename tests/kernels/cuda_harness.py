@@ -1,7 +1,8 @@
 """Runs one kernel of a CUDA family under the emulator (tests/cuda) and compares it with its spec's reference.
 
-The twin of `harness.py`: operands lie between guard zones that read as NaN and must not be written, at
-addresses that are aligned to what their operand states and to nothing more.
+On a GPU instead where BOLT_TEST_DEVICE says so (real_gpu.py). The twin of `harness.py`: operands lie between
+guard zones that read as NaN and must not be written, at addresses that are aligned to what their operand states
+and to nothing more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda import emulator
-from kernels import harness
+from kernels import harness, real_gpu
 from kernels.harness import f32, like, operand, per_channel
 
 from bolt import verify
@@ -28,8 +29,12 @@ from bolt.types import F32, LARGEST, STORED, DType
 
 __all__ = ["NEEDS_EMULATOR", "Device", "check", "f32", "like", "operand", "per_channel", "run", "symbol"]
 
-NEEDS_EMULATOR = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
-"""For modules whose tests run kernels."""
+NEEDS_EMULATOR = (
+    pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
+    if real_gpu.IS_EMULATED
+    else pytest.mark.gpu
+)
+"""For modules whose tests run kernels; on a GPU where that is asked for."""
 
 _FLOATS = (F32, *STORED)
 _GUARD_BYTES = 512
@@ -45,6 +50,8 @@ class Device:
     """The pretended GPU of one target, as ctypes calls."""
 
     def __init__(self, target: Target) -> None:
+        if not real_gpu.IS_EMULATED:
+            pytest.skip("runs under the emulator only")
         assert target.gpu is not None
         os.environ.setdefault("FAKE_CUDA_DEVICES", ",".join(map(str, _CAPABILITIES)))
         os.environ.setdefault("FAKE_CUDA_MEMORY", str(8 << 30))
@@ -140,6 +147,7 @@ class Buffer:
 
 def symbol(sources: Sequence[Source], target: Target) -> Any:
     """The function the first source defines, linked with the others."""
+    device(target)
     objects = [emulator.compile_source(source, target) for source in sources]
     function = emulator.load(emulator.link(objects))[sources[0].name]
     function.restype = ctypes.c_int
@@ -169,15 +177,14 @@ def run(
         launches: how often, with the same scratch.
         is_reversed: whether the last threads of a block go first.
     """
-    rejection = family.supports(spec, target)
-    assert rejection is None, rejection
-    configs = family.configs(spec, target)
-    config = configs[0] if config is None else config
-    assert config in configs, f"{config} is not one of the family's configs"
-    candidate = Candidate(spec=spec, family=family, config=config, target=target)
-    assert candidate.source() == candidate.source(), "rendering is not deterministic"
-    launcher = symbol((candidate.source(), *candidate.units()), target)
+    if not real_gpu.IS_EMULATED:
+        target = real_gpu.fitting(family, spec, target, config)
+    candidate = _candidate(family, spec, target, config)
+    config = candidate.config
     bound, at_end = spec.bind(ints), frozenset(page_end)
+    if real_gpu.COMPILES_ONLY:
+        real_gpu.want(candidate)
+        return np.zeros(bound.out.dims, bound.out.dtype.np)
     buffers = [Buffer(o, page_end=i in at_end) for i, o in enumerate(bound.operands)]
     for index, values in arrays.items():
         buffers[index].view[...] = values
@@ -187,10 +194,13 @@ def run(
     }
     packed = family.pack(spec, config, target, constants)
     before = [b.bytes.copy() for b in buffers]
-    device(target).cuda.fake_cuda_order(int(is_reversed))
-    _launch(
-        device(target), launcher, buffers, packed, ints, family.scratch_bytes(spec, config, target), launches
-    )
+    scratch_bytes = family.scratch_bytes(spec, config, target)
+    if real_gpu.IS_EMULATED:
+        launcher = symbol((candidate.source(), *candidate.units()), target)
+        device(target).cuda.fake_cuda_order(int(is_reversed))
+        _launch(device(target), launcher, buffers, packed, ints, scratch_bytes, launches)
+    else:
+        _launch_on_gpu(candidate, buffers, packed, ints, scratch_bytes, launches)
     for index, (buffer, old) in enumerate(zip(buffers, before, strict=True)):
         changed = buffer.bytes if index else buffer.outside()
         buffer.bytes, now = old, buffer.bytes
@@ -200,6 +210,47 @@ def run(
             f"wrote {'outside' if not index else 'into'} operand {index}"
         )
     return buffers[0].view.copy()
+
+
+def _candidate(family: Family, spec: Spec, target: Target, config: Config | None) -> Candidate:
+    """What is to run."""
+    rejection = family.supports(spec, target)
+    assert rejection is None, rejection
+    configs = family.configs(spec, target)
+    config = configs[0] if config is None else config
+    assert config in configs, f"{config} is not one of the family's configs"
+    candidate = Candidate(spec=spec, family=family, config=config, target=target)
+    assert candidate.source() == candidate.source(), "rendering is not deterministic"
+    return candidate
+
+
+def _launch_on_gpu(
+    candidate: Candidate,
+    buffers: Sequence[Buffer],
+    packed: Mapping[int, np.ndarray],
+    ints: Sequence[int],
+    scratch_bytes: int,
+    launches: int,
+) -> None:
+    """The same as `_launch` by the child process of a real GPU."""
+    scratch = np.full(scratch_bytes + 2 * _GUARD_BYTES, 0xFF, np.uint8)
+    blocks, pointers = [b.bytes for b in buffers], [(i, b.start) for i, b in enumerate(buffers)]
+    for index, values in packed.items():
+        pointers[index] = len(blocks), _CONSTANT_ALIGNMENT
+        blocks.append(_guarded(values))
+    skip = _SCRATCH_ALIGNMENT
+    launch = real_gpu.Launch(
+        blocks=[*blocks, scratch], pointers=pointers, scratch=(len(blocks), skip), ints=ints,
+        launches=launches,
+    )  # fmt: skip
+    real_gpu.run(candidate, launch)
+    _check_scratch(scratch, skip, scratch_bytes)
+
+
+def _check_scratch(scratch: np.ndarray, skip: int, scratch_bytes: int) -> None:
+    assert (scratch[:skip] == 0xFF).all() and (scratch[skip + scratch_bytes :] == 0xFF).all(), (
+        f"wrote outside its {scratch_bytes} bytes of scratch"
+    )
 
 
 def _launch(
@@ -229,9 +280,7 @@ def _launch(
         for place, buffer in zip(places, buffers, strict=True):
             gpu.read(place, buffer.bytes)
         gpu.read(at, scratch)
-    assert (scratch[:skip] == 0xFF).all() and (scratch[skip + scratch_bytes :] == 0xFF).all(), (
-        f"wrote outside its {scratch_bytes} bytes of scratch"
-    )
+    _check_scratch(scratch, skip, scratch_bytes)
 
 
 def _guarded(packed: np.ndarray) -> np.ndarray:
@@ -273,12 +322,16 @@ def check(
 
     The other arguments are those of `run`. Returns the kernel's output.
     """
+    if not real_gpu.IS_EMULATED:
+        target = real_gpu.fitting(family, spec, target, config)
     bound, rng = spec.bind(ints), np.random.default_rng(seed)
     arrays = {i: harness.random_values(o, rng, exact=exact) for i, o in enumerate(bound.operands) if i}
     arrays |= dict(values or {})
     arrays = {i: _held(bound.operands[i], a) for i, a in arrays.items()}
     asked: dict[str, Any] = {"ints": ints, "config": config, "launches": launches}
     got = run(family, spec, arrays, target, page_end=page_end, **asked)
+    if real_gpu.COMPILES_ONLY:
+        return got
     every = range(len(bound.operands))
     again = run(family, spec, arrays, target, page_end=every, is_reversed=True, **asked)
     seen = [_plain(arrays[i]) for i in range(1, len(bound.operands))]
