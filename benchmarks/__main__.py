@@ -8,8 +8,9 @@ import click
 
 from benchmarks.models import measure
 from benchmarks.plot import plot
-from benchmarks.readme import with_performance
+from benchmarks.readme import with_performance, with_support
 from benchmarks.workloads import WORKLOADS, select
+from bolt.bench import support
 from bolt.bench.engines import PEERS
 from bolt.bench.result import Result, load
 from bolt.bench.run import Plan
@@ -20,6 +21,9 @@ from bolt.timing import Protocol
 
 _NAMES = tuple(workload.name for workload in WORKLOADS)
 _FAILED = 1
+
+CUDA_KERNELS = Path(__file__).parent / "results" / "cuda-kernels.json"
+"""What the grid of CUDA kernels found (`pytest -m slow tests/kernels/test_grid.py --grid FILE`)."""
 
 _layers = click.option("--layers", is_flag=True, help="Also print the steps that take longest.")
 _against = click.option(
@@ -79,11 +83,12 @@ def report(result: Path, picture: Path | None, layers: bool, against: Path | Non
 
 
 @cli.command()
-@click.argument("results", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.argument("results", type=click.Path(path_type=Path, exists=True), nargs=-1)
 def readme(results: tuple[Path, ...]) -> None:
-    """Write the performance table of README.md from RESULTS (JSON)."""
+    """Write the tables of README.md: CUDA kernels, and performance from RESULTS (JSON)."""
     place = Path(__file__).parents[1] / "README.md"
-    place.write_text(with_performance(place.read_text(), [_load(path) for path in results]))
+    text = with_support(place.read_text(), support.read(CUDA_KERNELS))
+    place.write_text(with_performance(text, [_load(path) for path in results]) if results else text)
 
 
 @cli.command("list")

@@ -1,4 +1,4 @@
-"""The performance table of the project's README, made from result files and nothing else."""
+"""The tables of the project's README, made from result files and nothing else."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bolt.bench import support
 from bolt.bench.result import Result, Row
+from bolt.target import CUDA_TARGETS
 
-BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
+PERFORMANCE = ("<!-- performance: begin -->", "<!-- performance: end -->")
+SUPPORT = ("<!-- support: begin -->", "<!-- support: end -->")
 
 
 def with_performance(text: str, results: Sequence[Result]) -> str:
     """`text` with what stands between the marks replaced by the table of `results`."""
-    block = f"{BEGIN}\n{performance(results)}\n{END}"
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, text, flags=re.S)
+    return _between(PERFORMANCE, text, performance(results))
+
+
+def with_support(text: str, cells: Sequence[support.Cell]) -> str:
+    """`text` with what stands between the marks replaced by the table of CUDA kernels."""
+    return _between(SUPPORT, text, support.table(cells, [t.name for t in reversed(CUDA_TARGETS)]))
+
+
+def _between(marks: tuple[str, str], text: str, table: str) -> str:
+    begin, end = marks
+    return re.sub(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{table}\n{end}", text, flags=re.S
+    )
 
 
 def performance(results: Sequence[Result]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-BEGIN, END = "<!-- support: begin -->", "<!-- support: end -->"
-
 MEANINGLESS = "has no products"
 """Reason of a cell that makes no sense: an arithmetic of products in a family without any."""
 
