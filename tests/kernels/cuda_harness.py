@@ -1,8 +1,8 @@
 """Runs one kernel of a CUDA family under the emulator (tests/cuda) and compares it with its spec's reference.
 
 On a GPU instead where BOLT_TEST_DEVICE says so (real_gpu.py). The twin of `harness.py`: operands lie between
-guard zones that read as NaN and must not be written, at addresses that are aligned to what their operand states
-and to nothing more.
+guard zones that read as NaN and must not be written, at addresses that are aligned to what their operand
+states and to nothing more.
 """
 
 from __future__ import annotations
