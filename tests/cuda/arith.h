@@ -47,6 +47,11 @@ struct BF16 {
   static constexpr uint16_t kNan = 0x7FFF, kMax = 0x7F7F, kOne = 0x3F80;
 };
 
+inline float tf32_nearest(float v) {  // cvt.rn.tf32.f32: nearest, ties to even
+  if (!isfinite(v)) return v;
+  uint32_t u = bits<uint32_t>(v);
+  return bits<float>((u + 0xFFF + (u >> 13 & 1)) & ~0x1FFFu);
+}
 inline float tf32_round(float v) {  // cvt.rna.tf32.f32: nearest, ties away from zero
   if (!isfinite(v)) return v;
   return bits<float>((bits<uint32_t>(v) + 0x1000) & ~0x1FFFu);

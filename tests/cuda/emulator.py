@@ -13,6 +13,7 @@ import ctypes
 import functools
 import hashlib
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -222,10 +223,12 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes its final name when the block ends well."""
     folder.parent.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=folder.parent))
-    yield work
-    if not folder.exists():
+    try:
+        yield work
         with suppress(OSError):  # another process was faster
             work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _run(command: Sequence[str], *, folder: Path | None = None) -> None:

@@ -51,12 +51,7 @@ void set(Thread* t, uint32_t address, Barrier64 b) {
 // Swizzling exchanges 16-byte pieces: address bits 4.. are XORed with bits 7.. (5.5.7; cute::Swizzle<B, 4, 3>).
 uint32_t swizzled(uint32_t address, int bits) { return address ^ (address >> 3 & ((1u << bits) - 1) << 4); }
 
-struct Element64 {
-  uint64_t address;
-  bool is_inside;
-};
-
-// Calls f(offset in the dense box, global address or 0) for each element... of one row: runs of the innermost dim.
+// Calls f(index, length, global address or 0) for each row of the box, a run along the innermost dim.
 template <class F>
 void each_row_of_tile(const TensorMap& m, const TensorCopy& c, F f) {
   uint32_t box[5], index[5] = {};

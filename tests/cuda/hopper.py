@@ -5,26 +5,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cuda.emitters import ELEMENTS, Emitter, line
 from cuda.ptx import Instruction, PtxError, split
 
 if TYPE_CHECKING:
     from cuda.translate import Body
-
-Emitter = Callable[["Body", Instruction], str]
-
-ELEMENTS = {
-    **{"f16": "kF16", "bf16": "kBF16", "tf32": "kTF32", "f32": "kF32", "f64": "kF64", "s32": "kS32"},
-    **{"s8": "kS8", "u8": "kU8", "s4": "kS4", "u4": "kU4", "b1": "kB1", "e4m3": "kE4M3", "e5m2": "kE5M2"},
-}
-"""PTX's element types, as machine.h calls them."""
-
-
-def line(i: Instruction) -> str:
-    """Tells the machine where the thread is."""
-    return f"t->line = {i.line}; "
 
 
 def shared(body: Body, i: Instruction, operand: str) -> str:
@@ -171,11 +158,10 @@ def _wgmma(body: Body, i: Instruction) -> str:
     registers = split(out[1:-1])
     held = ", ".join(body.read(r, "b32", i.scope) for r in registers)
     fragment = ", ".join(body.read(r, "b32", i.scope) for r in split(a[1:-1])) if in_registers else "0"
-    flag = lambda value: str(bool(value)).lower()  # noqa: E731
     fields = (
-        f"{shape[1]}, {a_type}, {b_type}, {d_type}, {flag(in_registers)}, "
-        f"{_condition(body, i, accumulates)}, {flag(scale_a == -1)}, {flag(scale_b == -1)}, "
-        f"{flag(transposes[0])}, {flag(transposes[1])}, {flag('satfinite' in i.parts)}, "
+        f"{shape[1]}, {a_type}, {b_type}, {d_type}, {_flag(in_registers)}, "
+        f"{_condition(body, i, accumulates)}, {_flag(scale_a == -1)}, {_flag(scale_b == -1)}, "
+        f"{_flag(transposes[0])}, {_flag(transposes[1])}, {_flag('satfinite' in i.parts)}, "
         f"{'0' if in_registers else body.read(a, 'b64', i.scope)}, {body.read(b, 'b64', i.scope)}, {x}a, {x}d"
     )
     stores = " ".join(body.write(r, "b32", f"{x}d[{n}]", i.scope) for n, r in enumerate(registers))
@@ -183,6 +169,10 @@ def _wgmma(body: Body, i: Instruction) -> str:
         f"{{ {line(i)}uint32_t {x}a[] = {{{fragment}}}, {x}d[] = {{{held}}}; "
         f"wgmma(t, Wgmma{{{fields}}}); {stores} }}"
     )
+
+
+def _flag(value: bool) -> str:
+    return str(value).lower()
 
 
 def _condition(body: Body, i: Instruction, operand: str) -> str:

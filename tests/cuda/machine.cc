@@ -255,32 +255,6 @@ void wait_barrier(Thread* t) {
   else block(t);
 }
 
-// The end of a thread: others may have waited for it alone.
-[[noreturn]] void exit_thread(Thread* t) {
-  async_wait_all(t);
-  bulk_commit(t);
-  bulk_wait(t, 0);
-  Warp* w = t->warp;
-  Cta* cta = t->cta;
-  Cluster* cluster = cta->cluster;
-  w->exited |= 1u << t->lane;
-  machine.fruitless = 0;
-  for (Meeting& m : w->meetings)
-    if (m.arrived && ((m.arrived | w->exited) & m.mask) == m.mask) finish(w, &m, 0);
-  cta->live--;
-  if (cta->live)
-    for (uint32_t id = 0; id < 16; id++)
-      if (is_complete(cta, cta->barriers[id])) complete_barrier(cta, id);
-  cluster->live--;
-  if (cluster->live == 0) {
-    while (do_deferred()) continue;
-    leave();  // the main stack starts the next cluster, on these stacks
-  }
-  if (cluster->arrived && cluster->arrived >= cluster->live) complete_cluster_barrier(cluster);
-  emu_switch(&t->stack, pick_or_fail(t)->stack);
-  abort();
-}
-
 void thread_main() {
   Thread* t = machine.current;
   machine.launch->kernel->run(t);
@@ -438,6 +412,32 @@ class FaultHandler {
 }  // namespace
 
 void set_order(bool is_reversed) { machine.is_reversed = is_reversed; }
+
+// Others may have waited for it alone.
+void exit_thread(Thread* t) {
+  async_wait_all(t);
+  bulk_commit(t);
+  bulk_wait(t, 0);
+  Warp* w = t->warp;
+  Cta* cta = t->cta;
+  Cluster* cluster = cta->cluster;
+  w->exited |= 1u << t->lane;
+  machine.fruitless = 0;
+  for (Meeting& m : w->meetings)
+    if (m.arrived && ((m.arrived | w->exited) & m.mask) == m.mask) finish(w, &m, 0);
+  cta->live--;
+  if (cta->live)
+    for (uint32_t id = 0; id < 16; id++)
+      if (is_complete(cta, cta->barriers[id])) complete_barrier(cta, id);
+  cluster->live--;
+  if (cluster->live == 0) {
+    while (do_deferred()) continue;
+    leave();  // the main stack starts the next cluster, on these stacks
+  }
+  if (cluster->arrived && cluster->arrived >= cluster->live) complete_cluster_barrier(cluster);
+  emu_switch(&t->stack, pick_or_fail(t)->stack);
+  abort();
+}
 
 int run_launch(const Launch& launch, std::string* message) {
   FaultHandler handler;

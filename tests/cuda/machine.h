@@ -103,6 +103,9 @@ void meet(Thread* t, uint32_t mask, Act* act, void* slot);
 Thread* lane_of(Warp* warp, uint32_t lane);
 inline void* slot_of(Warp* warp, uint32_t lane) { return lane_of(warp, lane)->slot; }
 
+// The end of the thread; the others go on.
+[[noreturn]] void exit_thread(Thread* t);
+
 // Lets all others go first.
 void pause(Thread* t);
 void progress();  // something happened that others may wait for

@@ -264,32 +264,33 @@ def widen(value: str, kind: str, declared: str) -> str:
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[bB][01]+|0[0-7]*|[1-9]\d*)U?$")
 
 
+_FLOAT32, _FLOAT64 = re.compile(r"0[fF]([0-9a-fA-F]{8})"), re.compile(r"0[dD]([0-9a-fA-F]{16})")
+_DECIMAL = re.compile(r"-?\d+\.\d*(e[+-]?\d+)?")
+
+
 def immediate(text: str, kind: str) -> str | None:
     """A literal (4.5) as an expression of type `c_type(kind)`; None when `text` is none."""
-    if re.fullmatch(r"0[fF][0-9a-fA-F]{8}", text):
-        value = f"bits<float>(0x{text[2:]}u)"
-        return (
-            value
-            if kind == "f32"
-            else f"{c_type(kind)}({value[12:-1]})"
-            if kind != "f64"
-            else f"double({value})"
-        )
-    if re.fullmatch(r"0[dD][0-9a-fA-F]{16}", text):
-        return f"bits<double>(0x{text[2:]}ull)" if kind == "f64" else f"{c_type(kind)}(0x{text[2:]}ull)"
+    of_type = c_type(kind)
+    if match := _FLOAT32.fullmatch(text):
+        single = f"bits<float>(0x{match[1]}u)"
+        return {"f32": single, "f64": f"double({single})"}.get(kind, f"{of_type}(0x{match[1]}u)")
+    if match := _FLOAT64.fullmatch(text):
+        return f"bits<double>(0x{match[1]}ull)" if kind == "f64" else f"{of_type}(0x{match[1]}ull)"
     if match := _NUMBER.fullmatch(text):
-        digits = match[2]
-        octal = re.fullmatch(r"0[0-7]+", digits)
-        value = int(digits, 8) if octal else int(digits, 0)
-        spelled = f"{match[1]}{value}" if value < 1 << 63 else f"{match[1]}{value}ull"
-        if kind == "pred":
-            return "true" if value else "false"
-        if kind in ("f32", "f64"):
-            return f"bits<{c_type(kind)}>({unsigned(kind)}({spelled}))"
-        return f"{c_type(kind)}({spelled})"
-    if re.fullmatch(r"-?\d+\.\d*(e[+-]?\d+)?", text) and kind in ("f32", "f64"):
-        return f"{c_type(kind)}({text})"
+        return _integer(match[1], match[2], kind)
+    if _DECIMAL.fullmatch(text) and kind in ("f32", "f64"):
+        return f"{of_type}({text})"
     return None
+
+
+def _integer(sign: str, digits: str, kind: str) -> str:
+    value = int(digits, 8) if re.fullmatch(r"0[0-7]+", digits) else int(digits, 0)
+    if kind == "pred":
+        return "true" if value else "false"
+    spelled = f"{sign}{value}{'ull' if value >= 1 << 63 else ''}"
+    if kind in ("f32", "f64"):
+        return f"bits<{c_type(kind)}>({unsigned(kind)}({spelled}))"
+    return f"{c_type(kind)}({spelled})"
 
 
 def translate(module: Module) -> str:
