@@ -158,13 +158,15 @@ def _splits(spec: GemmSpec, tile: Tile, target: Target) -> list[int]:
 
 
 SHARED_EXTRAS = 2
-"""Epilogue inputs whose arguments stream-K's kernel, which copies them, keeps in registers."""
+"""Epilogue inputs whose arguments stream-K's kernel, which copies them, keeps in registers; one fewer beside
+the accumulators of a large warp tile."""
 
 
 def _can_share(spec: GemmSpec, tile: Tile) -> bool:
     """Whether the kernel whose thread blocks share tiles does without local memory."""
-    is_lean = tile.opclass == "TensorOp" or tile.warp[0] * tile.warp[1] <= MOST_UNALIGNED
-    return is_lean and len(spec.extras) <= SHARED_EXTRAS
+    if tile.warp[0] * tile.warp[1] <= MOST_UNALIGNED:
+        return len(spec.extras) <= SHARED_EXTRAS
+    return tile.opclass == "TensorOp" and len(spec.extras) < SHARED_EXTRAS
 
 
 def pack_b(b: np.ndarray, dtype: DType) -> np.ndarray:
