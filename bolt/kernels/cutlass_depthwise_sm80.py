@@ -28,6 +28,9 @@ from bolt.types import F16, convert
 CHANNELS = 64
 """Of a thread block: 8 threads take 8 each."""
 
+MOST_BLOCKS = 65535
+"""Along the third dimension of a grid."""
+
 MOST_TAPS = 25
 """More are unrolled for minutes and spill."""
 
@@ -110,6 +113,7 @@ class CutlassDepthwise:
             "stride": spec.stride,
             "dilation": spec.dilation,
             "multiprocessors": target.gpu.multiprocessors,
+            "alone": "true" if _is_alone(spec, config) else "false",
         }
         text = render("cutlass_depthwise_sm80.cu.jinja", {**context, "name": ""})
         name = f"bolt_depthwise_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -159,8 +163,20 @@ def _fitting(spec: ConvSpec, target: Target) -> list[Config]:
         c
         for c in CONFIGS
         if (unit_stride or c.rows <= 4)
+        and (not _is_alone(spec, c) or 0 < _tiles(spec, c) <= MOST_BLOCKS)
         and bytes_ * (c.stages * _input_pixels(spec, c) + math.prod(spec.kernel)) <= target.gpu.smem_bytes
     ]
+
+
+def _is_alone(spec: ConvSpec, config: Config) -> bool:
+    """Whether a tile's fp32 sums need more shared memory than its input, so that no other tile may follow."""
+    return 4 * config.rows * config.columns > F16.size_bytes * _input_pixels(spec, config)
+
+
+def _tiles(spec: ConvSpec, config: Config) -> int:
+    """Of one image; 0 when its size is only known at run time."""
+    _, p, q, _ = spec.out.dims
+    return math.ceil(p / config.rows) * math.ceil(q / config.columns) if p and q else 0
 
 
 def _input_pixels(spec: ConvSpec, config: Config) -> int:

@@ -66,6 +66,24 @@ def test_results(config, kernel: tuple[int, int], epilogue: str) -> None:
 @needs_cutlass
 @NEEDS_EMULATOR
 @pytest.mark.slow
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.columns}")
+def test_more_tiles_than_thread_blocks(config) -> None:
+    """On one multiprocessor blocks go over several tiles, unless their sums would overwrite input."""
+    assert SM80.gpu is not None
+    small = replace(SM80, gpu=replace(SM80.gpu, multiprocessors=1))
+    spec = on_device(replace(SMALL, h=40, w=24, c=64, k=64, groups=64))
+    check(FAMILY, spec, small, config=config)
+
+
+def test_large_tiles_only_of_images_whose_blocks_fit_a_grid() -> None:
+    spec = on_device(replace(SMALL, h=4096, w=4096))
+    assert [c.rows for c in FAMILY.configs(spec, SM80)] == [4]
+    assert [c.rows for c in FAMILY.configs(run_time(on_device(SMALL))[0], SM80)] == [4]
+
+
+@needs_cutlass
+@NEEDS_EMULATOR
+@pytest.mark.slow
 def test_sizes_known_at_run_time() -> None:
     spec, ints = run_time(on_device(replace(SMALL, n=3, h=5, w=6)))
     check(FAMILY, spec, SM80, ints=ints)

@@ -2,7 +2,9 @@
 // whose inputs depend on the channel alone.
 //
 // A thread block keeps the taps of some channels and goes over tiles of output pixels, `split_k_slices` blocks side by
-// side; input tiles arrive in shared memory while earlier ones are computed.
+// side; input tiles arrive in shared memory while earlier ones are computed. The epilogue of a tile uses the shared
+// memory of its input. fp32 sums of a large tile need more than that, which would overwrite the next tile's input: then
+// every tile has a thread block of its own (ALONE).
 #pragma once
 #include "bolt/cuda/implicit_gemm.h"
 #include "cutlass/conv/thread/depthwise_mma.h"
@@ -97,7 +99,7 @@ struct Depthwise : Base {
 };
 
 // The host side of one unit.
-template <class Base, class Finish, int MULTIPROCESSORS>
+template <class Base, class Finish, int MULTIPROCESSORS, bool ALONE>
 struct DepthwiseConvolution {
   typedef Depthwise<Base> Kernel;
   typedef typename Base::ElementA Element;
@@ -106,23 +108,26 @@ struct DepthwiseConvolution {
 
   static int code(cutlass::Status status) { return -(int)status; }
 
-  // Images of one launch: addresses inside it are counted in 32 bits.
+  static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+  static int64_t tiles_of(const BoltConv& a) { return ceil_div(a.p, Pixels::kH) * ceil_div(a.q, Pixels::kW); }
+
+  // Images of one launch: addresses inside it are counted in 32 bits, thread blocks along z in 16.
   static int64_t images(const BoltConv& a) {
     const int64_t x = a.h * a.x_strides[1] + a.x_strides[0], y = a.p * a.y_strides[1] + a.y_strides[0];
-    const int64_t most = (INT32_MAX / 4) / (x > y ? x : y);
+    int64_t most = (INT32_MAX / 4) / (x > y ? x : y);
+    if (ALONE && most > 65535 / tiles_of(a)) most = 65535 / tiles_of(a);
     return most < a.n ? most : a.n;
   }
 
-  static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
   static cutlass::conv::Conv2dProblemSize problem(const BoltConv& a, int64_t n) {
-    const int64_t tiles = n * ceil_div(a.p, Pixels::kH) * ceil_div(a.q, Pixels::kW);
+    const int64_t tiles = n * tiles_of(a);
     const int64_t columns = ceil_div(a.k, Base::ThreadblockShape::kN), room = ceil_div(4 * MULTIPROCESSORS, columns);
     return cutlass::conv::Conv2dProblemSize((int)n, (int)a.h, (int)a.w, (int)a.c, (int)a.k, (int)a.r, (int)a.s,
                                             (int)a.p, (int)a.q, (int)a.pad[0], (int)a.pad[1], (int)a.stride[0],
                                             (int)a.stride[1], (int)a.dilation[0], (int)a.dilation[1],
                                             cutlass::conv::Mode::kCrossCorrelation,
-                                            (int)(tiles < room ? tiles : room), (int)a.groups);
+                                            (int)(ALONE || tiles < room ? tiles : room), (int)a.groups);
   }
 
   static int check(const BoltConv& a) {
@@ -152,6 +157,8 @@ struct DepthwiseConvolution {
                                              {y, y_layout}, finish,
                                              {taps, Layout({1, (int)a.s, (int)(a.r * a.s)})});
     typename Kernel::Params params(arguments);
+    if (!ALONE && (int)sizeof(typename Base::Epilogue::SharedStorage) > params.iterator_A.activation_size)
+      return code(cutlass::Status::kErrorInternal);
     const int shared = params.get_smem_size();
     const cudaError_t error =
         cudaFuncSetAttribute(cutlass::Kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
