@@ -1,4 +1,4 @@
-"""`python -m benchmarks models|list|report|readme`."""
+"""`python -m benchmarks models|list|report|readme|gpu|carry`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from benchmarks.carry import carry
+from benchmarks.gpu import gpu
 from benchmarks.models import measure
 from benchmarks.plot import plot
 from benchmarks.readme import with_performance, with_support
@@ -34,6 +36,10 @@ _against = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Measure bolt on trained models."""
+
+
+cli.add_command(gpu)
+cli.add_command(carry)
 
 
 @cli.command()

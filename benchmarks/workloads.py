@@ -410,3 +410,120 @@ def select(only: tuple[str, ...] = (), *, every: bool = False) -> tuple[Workload
     if only:
         return tuple(rows[name] for name in only)
     return tuple(workload for workload in WORKLOADS if every or workload.accepted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A matrix product (m, k) x (k, n) of fp16, weights constant.
+
+    Attributes:
+        source: whose shape it is.
+        epilogues: what follows it in the rows that are measured: rows of `EPILOGUES`.
+    """
+
+    source: str
+    m: int
+    n: int
+    k: int
+    epilogues: tuple[str, ...] = ("none", "bias_gelu")
+
+    @property
+    def name(self) -> str:
+        return f"{self.source} {self.m}x{self.n}x{self.k}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution:
+    """A 3x3 convolution of fp16 with as many channels out as in, padded by 1.
+
+    Attributes:
+        source: whose shape it is.
+        size: rows and columns of the input.
+    """
+
+    source: str
+    batch: int
+    size: int
+    channels: int
+    stride: int
+    epilogues: tuple[str, ...] = ("none", "bias_relu")
+
+    @property
+    def name(self) -> str:
+        return f"{self.source} {self.batch}x{self.size}x{self.size}x{self.channels} /{self.stride}"
+
+
+EPILOGUES: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "bias_relu": ("relu",),
+    "bias_gelu": ("gelu",),
+    "bias_hard_swish": ("hard_swish",),
+    "bias_softplus": ("softplus",),
+}
+"""Name -> rows of `bolt.epilogue.OPS` after the bias; "none" has no bias either."""
+
+_ACTIVATIONS = ("none", "bias_relu", "bias_gelu", "bias_hard_swish", "bias_softplus")
+
+
+def _products(source: str, m: int, *rest: tuple[int, int]) -> tuple[Product, ...]:
+    return tuple(Product(source=source, m=m, n=n, k=k) for n, k in rest)
+
+
+_BERT_BASE = ((2304, 768), (768, 768), (3072, 768), (768, 3072))
+_BERT_LARGE = ((3072, 1024), (1024, 1024), (4096, 1024), (1024, 4096))
+_LLAMA = ((12288, 4096), (4096, 4096), (22016, 4096), (4096, 11008))
+
+PRODUCTS = (
+    *_products("bolt", 32, (768, 768)),
+    Product(source="bolt", m=1280, n=3072, k=768, epilogues=_ACTIVATIONS),
+    *_products("bolt", 1280, (768, 768), (768, 3072)),
+    *_products("bolt", 2048, (2048, 2048)),
+    *_products("bolt", 1024, (1024, 1024)),
+    *_products("bert-base", 128, *_BERT_BASE),
+    *_products("bert-base", 4096, *_BERT_BASE),
+    *_products("bert-large", 4096, *_BERT_LARGE),
+    *_products("vit-base", 6304, *_BERT_BASE),
+    *_products("llama", 16, *_LLAMA),
+    *_products("llama", 512, *_LLAMA),
+    *_products("llama", 2048, *_LLAMA),
+    *_products("gpt2-xl", 2048, (6400, 1600), (1600, 6400)),
+)
+"""The six of the figures of the paper that bolt is named after (MLSys 2022), and 30 of transformers."""
+
+
+def _convolution(size: int, channels: int, stride: int, *epilogues: str) -> Convolution:
+    return Convolution(
+        source="resnet50", batch=32, size=size, channels=channels, stride=stride,
+        epilogues=epilogues or ("none", "bias_relu"),
+    )  # fmt: skip
+
+
+CONVOLUTIONS = (
+    _convolution(56, 64, 1, *_ACTIVATIONS),
+    _convolution(56, 128, 2),
+    _convolution(28, 128, 1),
+    _convolution(28, 256, 2),
+    _convolution(14, 256, 1),
+    _convolution(14, 512, 2),
+    _convolution(7, 512, 1),
+)
+"""The 3x3 convolutions of the same figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomModel:
+    """A standard architecture with seeded random weights.
+
+    Attributes:
+        name: a row of `benchmarks.random_models.MODELS`.
+        batches: batch sizes that are measured.
+    """
+
+    name: str
+    batches: tuple[int, ...] = (1, 32)
+
+
+RANDOM_MODELS = tuple(
+    RandomModel(name=name)
+    for name in ("resnet50", "repvgg_a0", "vgg16", "mobilenetv2", "bert_base", "vit_base")
+)

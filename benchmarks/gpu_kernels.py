@@ -1,0 +1,212 @@
+"""Single kernels on a GPU: bolt's best by search against cuBLASLt and cuDNN through torch."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import gpu_peers
+from benchmarks.gpu_result import Row
+from benchmarks.gpu_timing import contest, sets_for
+from benchmarks.workloads import CONVOLUTIONS, EPILOGUES, PRODUCTS, Convolution, Product
+from bolt import verify
+from bolt.bench.result import Measured
+from bolt.epilogue import IDENTITY, Builder, Epilogue
+from bolt.errors import BoltError
+from bolt.ops.conv import ConvSpec
+from bolt.ops.gemm import GemmSpec
+from bolt.ops.spec import Operand, Spec
+from bolt.options import Options
+from bolt.report import Progress, silent
+from bolt.search.choose import Choice, Problem, select
+from bolt.target import Target
+from bolt.toolchain import build
+from bolt.toolchain.host import for_target
+from bolt.types import F16, F32
+
+_ALIGNED = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A row that is measured.
+
+    Attributes:
+        problem: the workload.
+        epilogue: a row of `EPILOGUES`.
+        spec: what bolt is asked for.
+    """
+
+    problem: Product | Convolution
+    epilogue: str
+    spec: Spec
+
+    @property
+    def kind(self) -> str:
+        return self.spec.op + ("" if self.epilogue == "none" else " fused")
+
+    @property
+    def name(self) -> str:
+        return self.problem.name
+
+
+def cases() -> list[Case]:
+    """All rows of the workloads."""
+    return [
+        Case(problem=problem, epilogue=epilogue, spec=_SPECS[type(problem)](problem, epilogue))
+        for problem in (*PRODUCTS, *CONVOLUTIONS)
+        for epilogue in problem.epilogues
+    ]
+
+
+def _dense(*dims: int) -> Operand:
+    return replace(Operand.dense(F16, dims), alignment=_ALIGNED)
+
+
+def _finished(epilogue: str, out: Operand) -> tuple[Epilogue, tuple[Operand, ...]]:
+    if epilogue == "none":
+        return IDENTITY, ()
+    b = Builder()
+    value = b.op("add", b.acc(), b.input(0))
+    for op in EPILOGUES[epilogue]:
+        value = b.op(op, value)
+    strides = (*[0] * (len(out.dims) - 1), 1)
+    return b.finish(value), (Operand(dtype=F32, dims=out.dims, strides=strides, alignment=_ALIGNED),)
+
+
+def product_spec(problem: Product, epilogue: str) -> GemmSpec:
+    """The spec of a matrix product."""
+    out = _dense(1, 1, problem.m, problem.n)
+    expression, extras = _finished(epilogue, out)
+    operands = (out, _dense(1, 1, problem.m, problem.k), _dense(1, 1, problem.k, problem.n), *extras)
+    return GemmSpec(operands=operands, epilogue=expression, constants=(2,))
+
+
+def convolution_spec(problem: Convolution, epilogue: str) -> ConvSpec:
+    """The spec of a convolution."""
+    out_size = (problem.size - 1) // problem.stride + 1
+    out = _dense(problem.batch, out_size, out_size, problem.channels)
+    expression, extras = _finished(epilogue, out)
+    x = _dense(problem.batch, problem.size, problem.size, problem.channels)
+    weights = Operand.dense(F16, (problem.channels, problem.channels, 3, 3))
+    return ConvSpec(
+        operands=(out, x, weights, *extras), epilogue=expression, constants=(2,), pad=(1, 1), pad_end=(1, 1),
+        stride=(problem.stride, problem.stride), has_halo=False,
+    )  # fmt: skip
+
+
+_SPECS: Any = {Product: product_spec, Convolution: convolution_spec}
+
+
+def choose(
+    wanted: Sequence[Case], target: Target, budget_s: float, progress: Progress = silent
+) -> dict[str, Choice]:
+    """bolt's kernel for each case, compiled; by search within the budget."""
+    options = Options(targets=(target.name,), budget_s=budget_s, precision="fp16")
+    return select([Problem(spec=case.spec) for case in wanted], target, options, progress)
+
+
+def measure(wanted: Sequence[Case], chosen: dict[str, Choice], deadline: float) -> Iterator[Row]:
+    """A row for each case, as they are done; no case is begun after the deadline."""
+    for case in wanted:
+        if time.monotonic() > deadline:
+            return
+        empty = Row(kind=case.kind, name=case.name, case=case.epilogue)
+        try:
+            yield _measured(case, chosen[case.spec.key], empty)
+        except (BoltError, RuntimeError) as error:  # torch's and CUDA's are RuntimeErrors
+            yield replace(empty, problem=f"{type(error).__name__}: {str(error)[:400]}")
+
+
+@dataclass(slots=True)
+class Kernel:
+    """bolt's launcher on torch's memory."""
+
+    function: Any
+    operands: list[list[Any]]
+    pointers: list[Any]
+    scratch: Any
+    torch: Any
+
+    def __call__(self, index: int) -> None:
+        stream = self.torch.cuda.current_stream().cuda_stream
+        code = self.function(self.pointers[index], None, self.scratch.data_ptr(), stream)
+        if code:
+            raise RuntimeError(f"bolt's kernel failed to launch with code {code}")
+
+
+def _measured(case: Case, choice: Choice, empty: Row) -> Row:
+    data = gpu_peers.data(case.problem, sets_for(case.spec.bytes()))
+    peers = gpu_peers.peers(case.problem, case.epilogue, data)
+    bolt = _kernel(choice, data)
+    want = gpu_peers.reference(case.problem, case.epilogue, data)
+    outputs = {"bolt": lambda: bolt.operands[0][0], **{name: peer.output for name, peer in peers.items()}}
+    engines = {"bolt": bolt, **{name: peer.enqueue for name, peer in peers.items()}}
+    errors: dict[str, float] = {}
+    for name, enqueue in engines.items():
+        enqueue(0)
+        errors[name] = gpu_peers.error(outputs[name](), want)
+    limit = verify.tolerance(F16, case.spec.flops() // (2 * math.prod(case.spec.out.dims)))  # type: ignore[arg-type]
+    wrong = (
+        {"bolt": f"off by {errors['bolt']:.1e} of the range, allowed is {limit:.1e}"}
+        if not errors["bolt"] <= limit
+        else {}
+    )
+    right = {name: enqueue for name, enqueue in engines.items() if name not in wrong}
+    samples = contest(right, len(data.sets))
+    timed = {name: samples.timing(name) for name in right}
+    found = {
+        name: Measured(error=errors[name], problem=wrong.get(name, ""), timing=timed.get(name))
+        for name in engines
+    }
+    if wrong:
+        return replace(empty, engines=found)
+    us = timed["bolt"].median_ms * 1e3
+    gpu = choice.candidate.target.gpu
+    assert gpu is not None
+    return replace(
+        empty,
+        engines=found,
+        ratios={name: samples.ratio("bolt", name) for name in peers},
+        kernel=f"{choice.candidate.family.name} {choice.candidate.config}",
+        tensor_share=case.spec.flops() / us * 1e6 / gpu.tensor_flops,
+        memory_share=case.spec.bytes() / us * 1e6 / gpu.bandwidth,
+    )
+
+
+def _kernel(choice: Choice, data: gpu_peers.Data) -> Kernel:
+    """The chosen kernel with its constants packed and an output of its own for each set."""
+    torch, candidate = importlib.import_module("torch"), choice.candidate
+    function = ctypes.CDLL(str(library(choice)))[candidate.name]
+    function.restype = ctypes.c_int
+    function.argtypes = [ctypes.c_void_p] * 4
+    spec, family = candidate.spec, candidate.family
+    weights = data.constant.float().cpu().numpy().reshape(spec.operands[2].dims)
+    packed = family.pack(spec, candidate.config, candidate.target, {2: weights})[2]
+    as_bytes = torch.from_numpy(np.ascontiguousarray(packed).view(np.uint8)).cuda()
+    out_dims = tuple(spec.out.dims)
+    sets = [
+        [torch.empty(out_dims, dtype=torch.float16, device="cuda"), one.x, as_bytes.clone()]
+        + ([data.bias] if len(spec.operands) > 3 else [])
+        for one in data.sets
+    ]
+    pointers = [(ctypes.c_void_p * len(s))(*(t.data_ptr() for t in s)) for s in sets]
+    size = family.scratch_bytes(spec, candidate.config, candidate.target)
+    scratch = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
+    outputs = [list(column) for column in zip(*sets, strict=True)]
+    return Kernel(function, outputs, pointers, scratch, torch)
+
+
+def library(choice: Choice) -> Path:
+    """The kernel that was chosen, linked."""
+    target = choice.candidate.target
+    store = build.store(Options(targets=(target.name,)).cache_root)
+    return build.link(choice.objects, compiler=for_target(target), cache=store)
