@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnx_models
 import program_interpreter
 from onnx_models import ModelBuilder
@@ -28,10 +29,21 @@ def covered(
     **sizes: int,
 ) -> Cover:
     """The model's cover, every node taken that can be."""
+    return optimized(model, conventions=conventions, supports=supports, **sizes)[1]
+
+
+def optimized(
+    model: onnx.ModelProto,
+    *,
+    conventions: Conventions = CPU,
+    supports: Supports = lambda spec: None,
+    **sizes: int,
+) -> tuple[ir.Model, Cover]:
+    """The model after the graph passes, and its cover."""
     graph = load(model)
     optimize(graph, device=conventions.is_device)
     shapes = infer(graph)
-    return cover(
+    found = cover(
         graph,
         shapes,
         sample(graph, shapes, {n: (s,) for n, s in sizes.items()}),
@@ -39,6 +51,7 @@ def covered(
         conventions=conventions,
         everything=True,
     )
+    return graph, found
 
 
 def check(

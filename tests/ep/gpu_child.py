@@ -272,8 +272,8 @@ def runs_on(session: Any, ordinal: int) -> None:
     close(y.numpy(), one(rows(3)))
 
 
-def generated(artifact: Artifact, values: str, precision: str) -> None:
-    """A module of generated kernels: a plain run, and a run that is captured and replayed."""
+def _plain_run(artifact: Artifact, values: str, precision: str) -> tuple[Any, Any, Any]:
+    """Inputs, wanted and computed outputs of generated kernels."""
     saved = np.load(values)
     feeds = {name.removeprefix("in:"): saved[name] for name in saved.files if name.startswith("in:")}
     wanted = {name.removeprefix("out:"): saved[name] for name in saved.files if name.startswith("out:")}
@@ -281,6 +281,17 @@ def generated(artifact: Artifact, values: str, precision: str) -> None:
     got = session.run(list(wanted), feeds)
     for name, value in zip(wanted, got, strict=True):
         compare_model(value, wanted[name], precision=precision).require(name)
+    return feeds, wanted, got
+
+
+def generated_parts(artifact: Artifact, values: str, precision: str) -> None:
+    """Modules of generated kernels with nodes of the CPU between them."""
+    _plain_run(artifact, values, precision)
+
+
+def generated(artifact: Artifact, values: str, precision: str) -> None:
+    """A module of generated kernels: a plain run, and a run that is captured and replayed."""
+    feeds, wanted, got = _plain_run(artifact, values, precision)
     if NEWEST < (1, 26):
         return
     captured = artifact.session(ep_options={"cuda_graph": "1"})
@@ -483,9 +494,8 @@ def cpu_package(artifact: Artifact) -> None:
 SCENARIOS = (
     results, error_then_result, broken_kernel, concurrent, shared_weights, binding, asynchronous,
     given_stream, graph, graph_memory, graph_failure, memory, devices, refused, refused_raw, raw,
-    wrong_options, graph_refused,
-    graph_unbound, graph_terminated, cpu_package, generated, dropped, branches, both_kinds, all_devices,
-    several_at_once, hardware, by_name,
+    wrong_options, graph_refused, graph_unbound, graph_terminated, cpu_package, generated, generated_parts,
+    dropped, branches, both_kinds, all_devices, several_at_once, hardware, by_name,
 )  # fmt: skip
 
 

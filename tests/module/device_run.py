@@ -24,6 +24,12 @@ from bolt.target import Target
 
 _ERROR_BYTES = 512
 _GUARD = 4096
+_CALLERS_ALIGNMENT = 16
+"""Bytes of whose odd multiples inputs and outputs start: what a module asks of its caller, and no more."""
+
+_ALLOCATORS_ALIGNMENT = 256
+"""The same for weights and workspace, which the provider allocates."""
+
 _Workspace = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _Output = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32)
 _Run = ctypes.CFUNCTYPE(
@@ -68,14 +74,25 @@ def built(program: Program, target: Target, sizes: Mapping[str, int]) -> tuple[P
 
 
 def run(
-    program: Program, inputs: Sequence[np.ndarray], target: Target, sizes: Mapping[str, int]
+    program: Program,
+    inputs: Sequence[np.ndarray],
+    target: Target,
+    sizes: Mapping[str, int],
+    *,
+    orders: Sequence[bool] = (False, True),
 ) -> list[np.ndarray]:
-    """The program's outputs, computed by the kernels that would ship."""
+    """The program's outputs, computed by the kernels that would ship.
+
+    They are computed once for each of `orders`, in a workspace that holds what the run before left there.
+
+    Args:
+        orders: whether the last threads of a block go first.
+    """
     path, weights = built(program, target, sizes)
     library = emulator.load(path)
     library.bolt_module.restype = ctypes.POINTER(_Table)
     with _Session(library.bolt_module().contents, weights, device(target)) as session:
-        return session.run(inputs)
+        return session.run(inputs, orders)
 
 
 class _Session:
@@ -88,7 +105,7 @@ class _Session:
 
     def __enter__(self) -> _Session:
         self.gpu.select()
-        at = self.stack.enter_context(self.gpu.memory(self.weights))
+        at = self.stack.enter_context(_guarded(self.gpu, self.weights, _ALLOCATORS_ALIGNMENT, is_read=True))
         self._do(self.table.create, at, ctypes.byref(self.handle))
         return self
 
@@ -96,7 +113,7 @@ class _Session:
         self.table.destroy(self.handle)
         self.stack.close()
 
-    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def run(self, inputs: Sequence[np.ndarray], orders: Sequence[bool]) -> list[np.ndarray]:
         arrays = [np.ascontiguousarray(a) for a in inputs]
         shapes = [np.array(a.shape or (1,), np.int64) for a in arrays]
         found = [
@@ -110,17 +127,18 @@ class _Session:
         ]
         with ExitStack() as stack:
 
-            def memory(array: np.ndarray) -> int:
-                return stack.enter_context(_guarded(self.gpu, array))
+            def memory(array: np.ndarray, **how: Any) -> int:
+                return stack.enter_context(_guarded(self.gpu, array, **how))
 
             tensors = (_Tensor * max(1, len(arrays)))(
                 *(
-                    _Tensor(memory(a), d.ctypes.data, a.ndim, self.table.inputs[i].dtype)
+                    _Tensor(memory(a, is_read=True), d.ctypes.data, a.ndim, self.table.inputs[i].dtype)
                     for i, (a, d) in enumerate(zip(arrays, shapes, strict=True))
                 )
             )
             places = [memory(a) for a in outputs]
-            workspace = memory(np.full(max(1, bytes_.value), 0xFF, np.uint8))  # floats in it read as NaN
+            clean = np.full(max(1, bytes_.value), 0xFF, np.uint8)  # floats in it read as NaN
+            workspace = memory(clean, alignment=_ALLOCATORS_ALIGNMENT)
             context = _Context(
                 threads=1,
                 workspace=_Workspace(lambda _, size: workspace if size <= bytes_.value else None),
@@ -128,11 +146,26 @@ class _Session:
                 stream=self.gpu.stream,
             )
             run = ctypes.cast(self.table.run, _Run)
-            self._do(run, self.handle, ctypes.byref(tensors), ctypes.byref(context))
-            self.gpu.wait()
-            for place, array in zip(places, outputs, strict=True):
-                self.gpu.read(place, array)
-        return outputs
+            results = []
+            for is_reversed in orders:
+                self.gpu.cuda.fake_cuda_order(int(is_reversed))
+                self._do(run, self.handle, ctypes.byref(tensors), ctypes.byref(context))
+                self.gpu.wait()
+                results.append(
+                    [self._taken(place, array) for place, array in zip(places, outputs, strict=True)]
+                )
+            self.gpu.cuda.fake_cuda_order(0)
+        for other in results[1:]:
+            for one, two in zip(results[0], other, strict=True):
+                np.testing.assert_array_equal(one, two, "the order of threads or an old workspace matters")
+        return results[0]
+
+    def _taken(self, place: int, like: np.ndarray) -> np.ndarray:
+        """The output at `place`, where nothing valid is left."""
+        result = np.empty_like(like)
+        self.gpu.read(place, result)
+        self.gpu.write(place, np.full(like.nbytes, 0xFF, np.uint8))
+        return result
 
     def _do(self, function: Any, *arguments: Any) -> None:
         error = ctypes.create_string_buffer(_ERROR_BYTES)
@@ -141,16 +174,27 @@ class _Session:
 
 
 @contextmanager
-def _guarded(gpu: Device, array: np.ndarray) -> Iterator[int]:
-    """Device memory with the array between zones that must stay as they are."""
-    raw = np.full(array.nbytes + 2 * _GUARD, 0xFF, np.uint8)
-    raw[_GUARD : _GUARD + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def _guarded(
+    gpu: Device, array: np.ndarray, alignment: int = _CALLERS_ALIGNMENT, *, is_read: bool = False
+) -> Iterator[int]:
+    """Device memory with the array between zones that must stay as they are.
+
+    Args:
+        alignment: of the array.
+        is_read: whether the array must stay as it is, too.
+    """
+    start = _GUARD + alignment
+    raw = np.full(start + array.nbytes + _GUARD, 0xFF, np.uint8)
+    raw[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     with gpu.memory(raw) as at:
-        yield at + _GUARD
+        yield at + start
         after = np.empty_like(raw)
         gpu.read(at, after)
-        outside = np.r_[after[:_GUARD], after[_GUARD + array.nbytes :]]
-        assert (outside == 0xFF).all(), "a kernel wrote outside the caller's memory"
+        same = after == raw
+        assert same[:start].all() and same[start + array.nbytes :].all(), (
+            "a kernel wrote outside the memory it was given"
+        )
+        assert not is_read or same.all(), "a kernel wrote into an input or a constant"
 
 
 def _list(arrays: Sequence[np.ndarray]) -> Any:
