@@ -1,8 +1,8 @@
 """`python -m benchmarks carry DIR`: what a GPU machine without a network needs to test and measure bolt.
 
 Such a machine has Python, a driver, nvcc and torch. Everything else travels as wheels beside the repository:
-bolt itself (a checkout can't be imported: graph/ and templates/ are mapped into the package when it is built),
-CUTLASS's headers, and the Python packages of the table below.
+bolt itself (a checkout can't be imported: building maps graph/ and templates/ into the package), CUTLASS's
+headers, and the Python packages of the table below.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from bolt.bench.machine import commit
 from bolt.errors import BoltError
 
 WHEELS = (
-    "nvidia-cutlass==4.2.0.0", "cuda-bindings>=13,<14", "cuda-pathfinder", "onnx-ir>=1.1", "sympy", "mpmath<1.4",
-    "jinja2", "markupsafe", "ml-dtypes", "click", "rich", "markdown-it-py", "mdurl", "pygments",
+    "nvidia-cutlass==4.2.0.0", "cuda-bindings>=13,<14", "cuda-pathfinder", "onnx-ir>=1.1", "sympy",
+    "mpmath<1.4", "jinja2", "markupsafe", "ml-dtypes", "click", "rich", "markdown-it-py", "mdurl", "pygments",
     "typing-extensions", "pytest", "iniconfig", "pluggy", "packaging",
 )  # fmt: skip
 """Without their needs, which torch, onnx, onnxruntime and NumPy of that machine already meet."""

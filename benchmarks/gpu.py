@@ -35,12 +35,10 @@ _out = click.option(
 _again = click.option("--again", is_flag=True, help="Measure rows that the file already has.")
 
 
-class GpuError(click.ClickException):
-    """A `BoltError` with its exit code."""
-
-    def __init__(self, error: BoltError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code
+def _ended(error: BoltError) -> click.exceptions.Exit:
+    """The end of the command, with the error's exit code."""
+    click.echo(f"Error: {error}", err=True)
+    return click.exceptions.Exit(error.exit_code)
 
 
 @click.group()
@@ -74,7 +72,7 @@ def kernels(
             return
         _record(out, gpu_target, {}, gpu_kernels.measure(wanted, chosen, deadline))
     except BoltError as error:
-        raise GpuError(error) from error
+        raise _ended(error) from error
 
 
 @gpu.command()
@@ -98,7 +96,7 @@ def models(
         using, missing = gpu_models.engines(_known(peers))
         _record(out, gpu_target, missing, gpu_models.measure(wanted, using, gpu_target, seconds, deadline))
     except BoltError as error:
-        raise GpuError(error) from error
+        raise _ended(error) from error
 
 
 @gpu.command()
@@ -108,7 +106,7 @@ def report(result: Path) -> None:
     try:
         click.echo(text(load(result)))
     except BoltError as error:
-        raise GpuError(error) from error
+        raise _ended(error) from error
 
 
 def _known(names: str) -> list[str]:

@@ -6,7 +6,7 @@ import ctypes
 import importlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,10 @@ class Case:
 
 def cases() -> list[Case]:
     """All rows of the workloads."""
+    problems: tuple[Product | Convolution, ...] = (*PRODUCTS, *CONVOLUTIONS)
     return [
         Case(problem=problem, epilogue=epilogue, spec=_SPECS[type(problem)](problem, epilogue))
-        for problem in (*PRODUCTS, *CONVOLUTIONS)
+        for problem in problems
         for epilogue in problem.epilogues
     ]
 
@@ -147,30 +148,14 @@ def _measured(case: Case, choice: Choice, empty: Row) -> Row:
     data = gpu_peers.data(case.problem, sets_for(case.spec.bytes()))
     peers = gpu_peers.peers(case.problem, case.epilogue, data)
     bolt = _kernel(choice, data)
-    want = gpu_peers.reference(case.problem, case.epilogue, data)
-    outputs = {"bolt": lambda: bolt.operands[0][0], **{name: peer.output for name, peer in peers.items()}}
-    engines = {"bolt": bolt, **{name: peer.enqueue for name, peer in peers.items()}}
-    errors: dict[str, float] = {}
-    for name, enqueue in engines.items():
-        enqueue(0)
-        errors[name] = gpu_peers.error(outputs[name](), want)
-    limit = verify.tolerance(F16, case.spec.flops() // (2 * math.prod(case.spec.out.dims)))  # type: ignore[arg-type]
-    wrong = (
-        {"bolt": f"off by {errors['bolt']:.1e} of the range, allowed is {limit:.1e}"}
-        if not errors["bolt"] <= limit
-        else {}
-    )
-    right = {name: enqueue for name, enqueue in engines.items() if name not in wrong}
-    samples = contest(right, len(data.sets))
-    timed = {name: samples.timing(name) for name in right}
-    found = {
-        name: Measured(error=errors[name], problem=wrong.get(name, ""), timing=timed.get(name))
-        for name in engines
-    }
-    if wrong:
+    engines: dict[str, gpu_peers.Peer] = {"bolt": gpu_peers.Peer(bolt, lambda: bolt.operands[0][0]), **peers}
+    errors = _errors(case, engines, data)
+    if reason := _wrong(case, errors["bolt"]):
+        found = {name: Measured(error=errors[name], problem=reason * (name == "bolt")) for name in engines}
         return replace(empty, engines=found)
-    us = timed["bolt"].median_ms * 1e3
-    gpu = choice.candidate.target.gpu
+    samples = contest({name: engine.enqueue for name, engine in engines.items()}, len(data.sets))
+    found = {name: Measured(error=errors[name], timing=samples.timing(name)) for name in engines}
+    us, gpu = samples.timing("bolt").median_ms * 1e3, choice.candidate.target.gpu
     assert gpu is not None
     return replace(
         empty,
@@ -180,6 +165,22 @@ def _measured(case: Case, choice: Choice, empty: Row) -> Row:
         tensor_share=case.spec.flops() / us * 1e6 / gpu.tensor_flops,
         memory_share=case.spec.bytes() / us * 1e6 / gpu.bandwidth,
     )
+
+
+def _errors(case: Case, engines: Mapping[str, gpu_peers.Peer], data: gpu_peers.Data) -> dict[str, float]:
+    """How far each engine is from float64; the peers may approximate activations, and are timed anyway."""
+    want, found = gpu_peers.reference(case.problem, case.epilogue, data), {}
+    for name, engine in engines.items():
+        engine.enqueue(0)
+        found[name] = gpu_peers.error(engine.output(), want)
+    return found
+
+
+def _wrong(case: Case, error: float) -> str:
+    """Why bolt's result can't be accepted ("" when it can)."""
+    terms = case.spec.flops() // (2 * math.prod(d or 1 for d in case.spec.out.dims))
+    limit = verify.tolerance(F16, terms)
+    return "" if error <= limit else f"off by {error:.1e} of the range, allowed is {limit:.1e}"
 
 
 def _kernel(choice: Choice, data: gpu_peers.Data) -> Kernel:
@@ -201,8 +202,7 @@ def _kernel(choice: Choice, data: gpu_peers.Data) -> Kernel:
     pointers = [(ctypes.c_void_p * len(s))(*(t.data_ptr() for t in s)) for s in sets]
     size = family.scratch_bytes(spec, candidate.config, candidate.target)
     scratch = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
-    outputs = [list(column) for column in zip(*sets, strict=True)]
-    return Kernel(function, outputs, pointers, scratch, torch)
+    return Kernel(function, sets, pointers, scratch, torch)
 
 
 def library(choice: Choice) -> Path:

@@ -60,23 +60,24 @@ def data(problem: Product | Convolution, sets: int) -> Data:
     def normal(*shape: int) -> Any:
         return torch.randn(*shape, generator=generator, device="cuda").half()
 
-    if isinstance(problem, Product):
-        x_shape, w_shape, terms = (problem.m, problem.k), (problem.k, problem.n), problem.k
-    else:
-        c, size = problem.channels, problem.size
-        x_shape, w_shape, terms = (problem.batch, size, size, c), (c, c, 3, 3), c * 9
+    x_shape, w_shape, terms = _shapes(problem)
     constant = (normal(*w_shape).float() / math.sqrt(terms)).half()
     liked = constant.t() if isinstance(problem, Product) else constant
-    channels_last = {} if isinstance(problem, Product) else {"memory_format": torch.channels_last}
-    made = [
-        Set(normal(*x_shape), liked.clone(**(channels_last or {"memory_format": torch.contiguous_format})))
-        for _ in range(sets)
-    ]
+    order = torch.contiguous_format if isinstance(problem, Product) else torch.channels_last
+    made = [Set(normal(*x_shape), liked.clone(memory_format=order)) for _ in range(sets)]
     bias = normal(problem.n if isinstance(problem, Product) else problem.channels)
     return Data(made, constant, bias.float(), bias)
 
 
-def _activation(torch: Any, name: str) -> Callable[[Any], Any]:
+def _shapes(problem: Product | Convolution) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Dims of activations and weights, and products in a sum."""
+    if isinstance(problem, Product):
+        return (problem.m, problem.k), (problem.k, problem.n), problem.k
+    c, size = problem.channels, problem.size
+    return (problem.batch, size, size, c), (c, c, 3, 3), c * 9
+
+
+def _activation(torch: Any, name: str) -> Any:
     functional = torch.nn.functional
     return {
         "relu": torch.relu, "gelu": functional.gelu, "hard_swish": functional.hardswish,

@@ -63,6 +63,7 @@ def fitting(enqueue: Enqueue, sets: int) -> Burst:
     """A graph that takes about `_BURST_MS`, and uses every set."""
     torch = importlib.import_module("torch")
     side = torch.cuda.Stream()
+    torch.cuda.synchronize()
     with torch.cuda.stream(side):  # libraries make handles and choose algorithms in the first calls
         for index in (0, *range(sets)):
             enqueue(index)
@@ -76,7 +77,8 @@ def fitting(enqueue: Enqueue, sets: int) -> Burst:
 def contest(engines: Mapping[str, Enqueue], sets: int, rounds: int = ROUNDS) -> Samples:
     """Times all engines in turn."""
     bursts = {name: fitting(enqueue, sets) for name, enqueue in engines.items()}
-    order, samples = list(bursts), {name: [] for name in bursts}
+    order = list(bursts)
+    samples: dict[str, list[list[float]]] = {name: [] for name in bursts}
     for index in range(_WARM_ROUNDS + rounds):
         for name in order:
             bursts[name].ms()  # the caches hold what this engine leaves, not what the one before left
