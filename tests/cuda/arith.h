@@ -1,5 +1,5 @@
-// Arithmetic of PTX on host types. Half types travel as the integers that hold them. PTX ISA 9.0, 9.7.1 - 9.7.10.
-// To be compiled with -ffp-contract=off.
+// Arithmetic of PTX on host types. Half types travel as the integers that hold them. PTX ISA 9.0, 9.7.1
+// - 9.7.10. To be compiled with -ffp-contract=off.
 #pragma once
 #include <math.h>
 
@@ -15,8 +15,6 @@ inline To bits(From value) {
 
 typedef unsigned __int128 u128;
 typedef __int128 s128;
-
-// ---- formats narrower than fp32
 
 struct F16 {
   typedef uint16_t Bits;
@@ -86,8 +84,6 @@ struct Small {
 typedef Small<4, 3, false> E4M3;
 typedef Small<5, 2, true> E5M2;
 
-// ---- floating point
-
 inline float ftz(float v) { return fabsf(v) < 0x1p-126f ? copysignf(0.f, v) : v; }
 inline float sat(float v) { return v > 0.f ? (v < 1.f ? v : 1.f) : 0.f; }
 inline double sat(double v) { return v > 0. ? (v < 1. ? v : 1.) : 0.; }
@@ -108,9 +104,13 @@ inline T fmax_ptx(T a, T b) {
   return a > b ? a : b;
 }
 template <class T>
-inline T fmin_nan(T a, T b) { return a != a || b != b ? (T)NAN : fmin_ptx(a, b); }
+inline T fmin_nan(T a, T b) {
+  return a != a || b != b ? (T)NAN : fmin_ptx(a, b);
+}
 template <class T>
-inline T fmax_nan(T a, T b) { return a != a || b != b ? (T)NAN : fmax_ptx(a, b); }
+inline T fmax_nan(T a, T b) {
+  return a != a || b != b ? (T)NAN : fmax_ptx(a, b);
+}
 
 // Directed rounding: the nearest result, moved by one place where it lies on the wrong side of the exact one.
 enum Round { kNearest, kZero, kDown_, kUp_ };
@@ -181,9 +181,13 @@ inline float rsqrt_(float v) { return 1.f / sqrtf(v); }
 inline double rsqrt_(double v) { return 1. / sqrt(v); }
 
 template <class H, class F>
-inline uint16_t half1(uint16_t a, F f) { return H::round(f(H::widen(a))); }
+inline uint16_t half1(uint16_t a, F f) {
+  return H::round(f(H::widen(a)));
+}
 template <class H, class F>
-inline uint16_t half2(uint16_t a, uint16_t b, F f) { return H::round(f(H::widen(a), H::widen(b))); }
+inline uint16_t half2(uint16_t a, uint16_t b, F f) {
+  return H::round(f(H::widen(a), H::widen(b)));
+}
 template <class H>
 inline uint16_t half_fma(uint16_t a, uint16_t b, uint16_t c) {
   return H::round(double(H::widen(a)) * double(H::widen(b)) + double(H::widen(c)));
@@ -194,13 +198,16 @@ inline uint32_t pair(uint32_t a, uint32_t b, uint32_t c, F f) {
          uint32_t(f(uint16_t(a >> 16), uint16_t(b >> 16), uint16_t(c >> 16))) << 16;
 }
 template <class H>
-inline uint16_t half_sat(uint16_t v) { return H::round(sat(H::widen(v))); }
+inline uint16_t half_sat(uint16_t v) {
+  return H::round(sat(H::widen(v)));
+}
 
 template <class T>
-inline bool ordered(T a, T b) { return a == a && b == b; }
+inline bool ordered(T a, T b) {
+  return a == a && b == b;
+}
 
-// ---- conversions to integers: NaN is 0, the rest is clamped (9.7.9.22, cvt)
-
+// Conversions to integers: NaN is 0, the rest is clamped (9.7.9.22, cvt).
 template <class To, class From>
 inline To to_integer(From v) {
   constexpr bool kSigned = To(-1) < To(0);
@@ -214,15 +221,16 @@ inline To to_integer(From v) {
 template <class To, class From>
 inline To saturate(From v) {  // cvt.sat between integers; From is the wider or differs in sign
   constexpr s128 kMin = To(-1) < To(0) ? -(s128(1) << (sizeof(To) * 8 - 1)) : 0;
-  constexpr s128 kMax = To(-1) < To(0) ? (s128(1) << (sizeof(To) * 8 - 1)) - 1 : (s128(1) << (sizeof(To) * 8)) - 1;
+  constexpr s128 kMax =
+      To(-1) < To(0) ? (s128(1) << (sizeof(To) * 8 - 1)) - 1 : (s128(1) << (sizeof(To) * 8)) - 1;
   s128 w = v;
   return To(w < kMin ? kMin : w > kMax ? kMax : w);
 }
 
-// ---- integers
-
 template <class T>
-inline T shl(T a, uint32_t b) { return b >= sizeof(T) * 8 ? T(0) : T(a << b); }
+inline T shl(T a, uint32_t b) {
+  return b >= sizeof(T) * 8 ? T(0) : T(a << b);
+}
 template <class T>
 inline T shr(T a, uint32_t b) {
   constexpr uint32_t w = sizeof(T) * 8;
@@ -316,8 +324,6 @@ inline uint32_t pack_saturated(int32_t a, int32_t b, uint32_t c, int width) {  /
   return (width * 2 >= 32 ? 0 : c << 2 * width) | high << width | low;
 }
 
-// ---- memory
-
 template <class T>
 inline T load(const void* at) {
   T v;
@@ -325,7 +331,9 @@ inline T load(const void* at) {
   return v;
 }
 template <class T>
-inline void store(void* at, T v) { memcpy(at, &v, sizeof v); }
+inline void store(void* at, T v) {
+  memcpy(at, &v, sizeof v);
+}
 
 template <class T, class F>
 inline T atomic(void* at, F f) {

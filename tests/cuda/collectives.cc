@@ -33,10 +33,22 @@ void shuffle_source(ShuffleMode mode, uint32_t lane, uint32_t b, uint32_t c, Shu
   uint32_t bits = b & 31, clamp = c & 31, segment = c >> 8 & 31;
   int max = int((lane & segment) | (clamp & ~segment)), min = int(lane & segment), j = 0;
   switch (mode) {
-    case kUp: j = int(lane) - int(bits); s->is_valid = j >= max; break;
-    case kDown: j = int(lane + bits); s->is_valid = j <= max; break;
-    case kButterfly: j = int(lane ^ bits); s->is_valid = j <= max; break;
-    case kIndex: j = min | int(bits & ~segment); s->is_valid = j <= max; break;
+    case kUp:
+      j = int(lane) - int(bits);
+      s->is_valid = j >= max;
+      break;
+    case kDown:
+      j = int(lane + bits);
+      s->is_valid = j <= max;
+      break;
+    case kButterfly:
+      j = int(lane ^ bits);
+      s->is_valid = j <= max;
+      break;
+    case kIndex:
+      j = min | int(bits & ~segment);
+      s->is_valid = j <= max;
+      break;
   }
   s->source = s->is_valid ? uint32_t(j) & 31 : lane;
 }
@@ -79,19 +91,26 @@ struct Reduce {
 uint32_t combine(const Reduce& r, uint32_t a, uint32_t b) {
   bool less = r.is_signed ? int32_t(a) < int32_t(b) : a < b;
   switch (r.mode) {
-    case kReduceAdd: return a + b;
-    case kReduceMin: return less ? a : b;
-    case kReduceMax: return less ? b : a;
-    case kReduceAnd: return a & b;
-    case kReduceOr: return a | b;
-    default: return a ^ b;
+    case kReduceAdd:
+      return a + b;
+    case kReduceMin:
+      return less ? a : b;
+    case kReduceMax:
+      return less ? b : a;
+    case kReduceAnd:
+      return a & b;
+    case kReduceOr:
+      return a | b;
+    default:
+      return a ^ b;
   }
 }
 
 void act_reduce(Warp* w, uint32_t lanes) {
   uint32_t first = uint32_t(__builtin_ctz(lanes));
   Reduce total = slot<Reduce>(w, first);
-  each(lanes & ~(1u << first), [&](uint32_t l) { total.value = combine(total, total.value, slot<Reduce>(w, l).value); });
+  each(lanes & ~(1u << first),
+       [&](uint32_t l) { total.value = combine(total, total.value, slot<Reduce>(w, l).value); });
   each(lanes, [&](uint32_t l) { slot<Reduce>(w, l).value = total.value; });
 }
 
@@ -105,7 +124,8 @@ void act_elect(Warp* w, uint32_t lanes) {
 
 }  // namespace
 
-uint32_t shuffle(Thread* t, ShuffleMode mode, uint32_t value, uint32_t b, uint32_t c, uint32_t mask, bool* valid) {
+uint32_t shuffle(Thread* t, ShuffleMode mode, uint32_t value, uint32_t b, uint32_t c, uint32_t mask,
+                 bool* valid) {
   Shuffle s = {value, 0, 0, false};
   shuffle_source(mode, t->lane, b, c, &s);
   meet(t, mask, &act_shuffle, &s);
@@ -117,10 +137,14 @@ uint32_t vote(Thread* t, VoteMode mode, bool value, uint32_t mask) {
   Vote v = {value, 0, 0, 0, 0};
   meet(t, mask, &act_vote, &v);
   switch (mode) {
-    case kAll: return v.ballot == v.lanes;
-    case kAny: return v.ballot != 0;
-    case kUniform: return v.ballot == v.lanes || v.ballot == 0;
-    default: return v.ballot;
+    case kAll:
+      return v.ballot == v.lanes;
+    case kAny:
+      return v.ballot != 0;
+    case kUniform:
+      return v.ballot == v.lanes || v.ballot == 0;
+    default:
+      return v.ballot;
   }
 }
 
@@ -172,7 +196,8 @@ static void do_copies(Thread* t, size_t count) {
     AsyncCopy c = t->copies->copies.front();
     t->copies->copies.pop_front();
     uint8_t* to = static_cast<uint8_t*>(shared_at(t, c.to, c.bytes));
-    if (c.source_bytes) memcpy(to, global_at(t, c.from, c.source_bytes == c.bytes ? c.bytes : 1), c.source_bytes);
+    if (c.source_bytes)
+      memcpy(to, global_at(t, c.from, c.source_bytes == c.bytes ? c.bytes : 1), c.source_bytes);
     memset(to + c.source_bytes, 0, c.bytes - c.source_bytes);
   }
 }

@@ -33,13 +33,8 @@ from bolt.toolchain.host import find_compiler
 HERE = Path(__file__).parent
 SONAME = "libcuda.so.1"
 _LIBRARY_SOURCES = (
-    "driver.cc",
-    "machine.cc",
-    "collectives.cc",
-    "matrix.cc",
-    "hopper.cc",
-    "tensormap.cc",
-    "runtime.cc",
+    *("driver.cc", "runtime.cc", "tensormap.cc", "machine.cc", "collectives.cc", "matrix.cc"),
+    *("mbarrier.cc", "copies.cc", "wgmma.cc"),
 )
 _LIBRARY_FLAGS = (
     "-std=c++17",

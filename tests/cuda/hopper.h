@@ -4,12 +4,18 @@
 
 namespace emu {
 
+// Swizzling exchanges 16-byte pieces: address bits 4.. are XORed with bits 7.. (5.5.7; CuTe's Swizzle).
+inline uint32_t swizzled(uint32_t address, int bits) {
+  return address ^ (address >> 3 & ((1u << bits) - 1) << 4);
+}
+
 // The shared address of the same variable in block `rank` of the cluster (9.7.9.23), and back.
 uint64_t map_rank(Thread* t, uint64_t address, uint32_t rank);
 uint32_t rank_of(Thread* t, uint64_t address);
 
 // mbarrier (9.7.13.15). Addresses are shared::cluster ones.
 void mbarrier_init(Thread* t, uint32_t address, uint32_t count);
+void mbarrier_check(Thread* t, uint32_t address);  // fails unless it was initialized
 void mbarrier_invalidate(Thread* t, uint32_t address);
 void mbarrier_expect(Thread* t, uint32_t address, uint32_t bytes);
 void mbarrier_complete(Thread* t, uint32_t address, uint32_t bytes);
@@ -25,7 +31,8 @@ struct TensorCopy {
   int rank;
   bool is_im2col;
 };
-void tensor_load(Thread* t, const TensorCopy& copy, uint32_t barrier, uint32_t ranks);  // ranks 0: not multicast
+void tensor_load(Thread* t, const TensorCopy& copy, uint32_t barrier,
+                 uint32_t ranks);  // ranks 0: not multicast
 enum StoreOp { kStore, kStoreAdd, kStoreMin, kStoreMax };
 void tensor_store(Thread* t, const TensorCopy& copy, StoreOp op);
 void bulk_load(Thread* t, uint32_t to, uint64_t from, uint32_t bytes, uint32_t barrier, uint32_t ranks);

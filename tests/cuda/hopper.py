@@ -1,5 +1,5 @@
 """Instructions of compute capability 9.0: mbarrier, bulk and tensor copies, wgmma (PTX ISA 9.0, 9.7.9.25,
-9.7.13.15, 9.7.15). See `instructions.py`; what they do is in hopper.cc.
+9.7.13.15, 9.7.15). See `instructions.py`; hopper.h says what they do.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ std::string where_all_wait() {
       Thread& t = w->threads[l];
       if (w->exited >> l & 1) continue;
       if (l && !(w->exited >> (l - 1) & 1) && w->threads[l - 1].line == t.line) continue;
-      snprintf(text, sizeof text, "\n  block (%u,%u,%u) warp %u lane %u waits at PTX line %u%s", t.ctaid.x, t.ctaid.y,
-               t.ctaid.z, t.warp_index, l, t.line, t.waits_for >= 0 ? " (barrier)" : "");
+      snprintf(text, sizeof text, "\n  block (%u,%u,%u) warp %u lane %u waits at PTX line %u%s", t.ctaid.x,
+               t.ctaid.y, t.ctaid.z, t.warp_index, l, t.line, t.waits_for >= 0 ? " (barrier)" : "");
       out += text;
       lines++;
     }
@@ -155,8 +155,8 @@ size_t neighbour(size_t at, size_t n) {
   return at + 1 < n ? at + 1 : 0;
 }
 
-// The next thread to run: of the current warp if it can, so that a warp's threads stay together. Null when none
-// ever will.
+// The next thread to run: of the current warp if it can, so that a warp's threads stay together. Null when
+// none ever will.
 Thread* pick() {
   for (;;) {
     size_t n = machine.warps.size();
@@ -234,9 +234,11 @@ void complete_cluster_barrier(Cluster* cluster) {
 
 void arrive(Thread* t, uint32_t id, uint32_t count, bool value, bool waits) {
   if (id >= 16) fail(t, kIllegalInstruction, "barrier %u", id);
-  if (count % 32) fail(t, kIllegalInstruction, "barrier %u with %u threads: not a multiple of the warp size", id, count);
+  if (count % 32)
+    fail(t, kIllegalInstruction, "barrier %u with %u threads: not a multiple of the warp size", id, count);
   Barrier& b = t->cta->barriers[id];
-  if (b.arrived && b.expected != count) fail(t, kLaunchFailure, "barrier %u with %u and with %u threads", id, b.expected, count);
+  if (b.arrived && b.expected != count)
+    fail(t, kLaunchFailure, "barrier %u with %u and with %u threads", id, b.expected, count);
   b.expected = count;
   b.arrived++;
   b.all &= value;
@@ -251,8 +253,10 @@ void arrive(Thread* t, uint32_t id, uint32_t count, bool value, bool waits) {
 
 void wait_barrier(Thread* t) {
   Warp* w = t->warp;
-  if (t->waits_for < 0) w->ready &= ~(1u << t->lane);  // was the last to come: goes on at once
-  else block(t);
+  if (t->waits_for < 0)
+    w->ready &= ~(1u << t->lane);  // was the last to come: goes on at once
+  else
+    block(t);
 }
 
 void thread_main() {
@@ -263,9 +267,9 @@ void thread_main() {
 
 void prepare_stack(Thread* t, uint8_t* top) {
   void** sp = reinterpret_cast<void**>(top);
-  *--sp = nullptr;                                      // keeps the entry's stack 16 bytes aligned, less 8
-  *--sp = reinterpret_cast<void*>(&thread_main);        // where emu_switch returns to
-  for (int i = 0; i < 6; i++) *--sp = nullptr;          // rbp rbx r12 r13 r14 r15
+  *--sp = nullptr;                                // keeps the entry's stack 16 bytes aligned, less 8
+  *--sp = reinterpret_cast<void*>(&thread_main);  // where emu_switch returns to
+  for (int i = 0; i < 6; i++) *--sp = nullptr;    // rbp rbx r12 r13 r14 r15
   t->stack = sp;
 }
 
@@ -359,8 +363,11 @@ bool start_cluster() {
 
 void retire(Cluster* cluster) {
   for (Cta* cta : cluster->ctas) {
-    auto gone = [cta](Warp* w) { return w->threads >= cta->threads && w->threads < cta->threads + cta->thread_count; };
-    machine.warps.erase(std::remove_if(machine.warps.begin(), machine.warps.end(), gone), machine.warps.end());
+    auto gone = [cta](Warp* w) {
+      return w->threads >= cta->threads && w->threads < cta->threads + cta->thread_count;
+    };
+    machine.warps.erase(std::remove_if(machine.warps.begin(), machine.warps.end(), gone),
+                        machine.warps.end());
     for (uint32_t i = 0; i < cta->thread_count; i++) delete cta->threads[i].copies;
     free(cta->threads);
     machine.slots[cta->slot].reset();
@@ -473,7 +480,8 @@ void fail(Thread* t, int code, const char* format, ...) {
   va_end(list);
   char where[300];
   snprintf(where, sizeof where, "kernel %.120s, block (%u,%u,%u), thread (%u,%u,%u), near PTX line %u: ",
-           machine.launch->kernel->name, t->ctaid.x, t->ctaid.y, t->ctaid.z, t->tid.x, t->tid.y, t->tid.z, t->line);
+           machine.launch->kernel->name, t->ctaid.x, t->ctaid.y, t->ctaid.z, t->tid.x, t->tid.y, t->tid.z,
+           t->line);
   machine.message = std::string(where) + text;
   machine.error = code;
   leave();
@@ -484,8 +492,9 @@ void misaligned(Thread* t, uint64_t address, uint32_t bytes) {
 }
 
 void outside_shared(Thread* t, uint32_t address, uint32_t bytes) {
-  fail(t, kIllegalAddress, "access of %u bytes at shared address 0x%x; the block has %u bytes (after %u reserved ones)",
-       bytes, address, t->shared_end - kSharedReserved, kSharedReserved);
+  fail(t, kIllegalAddress,
+       "access of %u bytes at shared address 0x%x; the block has %u bytes (after %u reserved ones)", bytes,
+       address, t->shared_end - kSharedReserved, kSharedReserved);
 }
 
 void check_foreign(Thread* t, uint64_t address, uint32_t bytes) {
@@ -497,7 +506,8 @@ void check_foreign(Thread* t, uint64_t address, uint32_t bytes) {
   if (address - reinterpret_cast<uint64_t>(stacks) < kStackBytes * kMaxThreads) return;
   if (address - reinterpret_cast<uint64_t>(t->params) < machine.launch->kernel->param_bytes) return;
   if (is_host_memory(reinterpret_cast<const void*>(address), bytes)) return;
-  fail(t, kIllegalAddress, "access of %u bytes at 0x%llx, which is no device memory", bytes, (unsigned long long)address);
+  fail(t, kIllegalAddress, "access of %u bytes at 0x%llx, which is no device memory", bytes,
+       (unsigned long long)address);
 }
 
 void defer(std::function<void()> work) { machine.deferred.push_back(std::move(work)); }
@@ -517,8 +527,10 @@ void meet(Thread* t, uint32_t mask, Act* act, void* slot) {
     fail(t, kLaunchFailure, "lanes of one mask (0x%x, 0x%x) are at different instructions", mask, m.mask);
   }
   m.arrived |= self;
-  if (((m.arrived | w->exited) & mask) == mask) finish(w, &m, self);
-  else block(t);
+  if (((m.arrived | w->exited) & mask) == mask)
+    finish(w, &m, self);
+  else
+    block(t);
 }
 
 void pause(Thread* t) {

@@ -1,5 +1,5 @@
-// The machine translated kernels run on: one fiber per CUDA thread, switched at the instructions where threads
-// wait for each other. Everything of one launch runs on the operating system thread that launched it.
+// The machine translated kernels run on: one fiber per CUDA thread, switched at the instructions where
+// threads wait for each other. Everything of one launch runs on the operating system thread that launched it.
 //
 // Addresses: global and local memory have the addresses of the host, shared memory is a window of its own, in
 // which every resident block has 16 MB. A shared address is the offset in the window (32 bits, as PTX's
@@ -35,13 +35,13 @@ struct Thread {
   Dim3 tid, ntid, ctaid, nctaid;
   Dim3 cluster_ctaid, cluster_nctaid, clusterid, nclusterid;
   uint32_t lane, warp_index, nwarps, cluster_rank;
-  uint32_t shared;       // shared address of the block's first variable
-  uint32_t shared_end;   // offset in the block's 16 MB after the last byte it may use
+  uint32_t shared;      // shared address of the block's first variable
+  uint32_t shared_end;  // offset in the block's 16 MB after the last byte it may use
   uint32_t dynamic_bytes;
-  uint32_t line;         // of the PTX file
-  void* slot;            // what the thread brings to a meeting of its warp
+  uint32_t line;  // of the PTX file
+  void* slot;     // what the thread brings to a meeting of its warp
   AsyncCopies* copies;
-  int waits_for;         // number of a barrier, or -1
+  int waits_for;  // number of a barrier, or -1
   uint32_t barrier_result;
   uint32_t cluster_arrivals;
 };
@@ -77,7 +77,14 @@ void remove_module(const Module* module);
 
 // Ends the launch with the error `code` (a cudaError_t) and a message that names the thread.
 [[noreturn]] void fail(Thread* t, int code, const char* format, ...) __attribute__((format(printf, 3, 4)));
-enum { kMisaligned = 716, kIllegalAddress = 700, kIllegalInstruction = 715, kLaunchFailure = 719, kTimeout = 702, kAssert = 710 };
+enum {
+  kMisaligned = 716,
+  kIllegalAddress = 700,
+  kIllegalInstruction = 715,
+  kLaunchFailure = 719,
+  kTimeout = 702,
+  kAssert = 710
+};
 
 [[noreturn]] void misaligned(Thread* t, uint64_t address, uint32_t bytes);
 [[noreturn]] void outside_shared(Thread* t, uint32_t address, uint32_t bytes);
@@ -92,7 +99,8 @@ inline void* global_at(Thread* t, uint64_t address, uint32_t bytes) {
 
 inline void* shared_at(Thread* t, uint32_t address, uint32_t bytes) {
   if (__builtin_expect(address & (bytes - 1), 0)) misaligned(t, address, bytes);
-  if (__builtin_expect((address & (kSharedStride - 1)) + bytes > t->shared_end, 0)) outside_shared(t, address, bytes);
+  if (__builtin_expect((address & (kSharedStride - 1)) + bytes > t->shared_end, 0))
+    outside_shared(t, address, bytes);
   return reinterpret_cast<void*>(kSharedWindow + address);
 }
 
@@ -120,7 +128,8 @@ void cluster_wait(Thread* t);
 
 // Warp-wide exchange (collectives.cc).
 enum ShuffleMode { kUp, kDown, kButterfly, kIndex };
-uint32_t shuffle(Thread* t, ShuffleMode mode, uint32_t value, uint32_t b, uint32_t c, uint32_t mask, bool* valid);
+uint32_t shuffle(Thread* t, ShuffleMode mode, uint32_t value, uint32_t b, uint32_t c, uint32_t mask,
+                 bool* valid);
 enum VoteMode { kAll, kAny, kUniform, kBallot };
 uint32_t vote(Thread* t, VoteMode mode, bool value, uint32_t mask);
 uint32_t match_any(Thread* t, uint64_t value, uint32_t mask);
@@ -141,8 +150,8 @@ enum Element { kF16, kBF16, kTF32, kF32, kF64, kS8, kU8, kS4, kU4, kB1, kS32, kE
 void ldmatrix(Thread* t, uint32_t address, int count, bool transposed, uint32_t* out);
 void stmatrix(Thread* t, uint32_t address, int count, bool transposed, const uint32_t* in);
 uint32_t movmatrix(Thread* t, uint32_t value);
-void mma(Thread* t, int m, int n, int k, Element a_type, Element b_type, Element c_type, Element d_type, bool saturate,
-         const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d);
+void mma(Thread* t, int m, int n, int k, Element a_type, Element b_type, Element c_type, Element d_type,
+         bool saturate, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d);
 
 uint64_t global_timer();
 uint32_t clock32();

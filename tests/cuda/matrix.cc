@@ -12,8 +12,8 @@ struct Matrices {
   uint32_t* data;
 };
 
-// 9.7.14.5.15 (ldmatrix), .16 (stmatrix): row r of matrix i is at the address lane 8 i + r gives; lane l holds
-// elements 2 (l % 4) and the next of row l / 4, of the transposed matrix with .trans.
+// 9.7.14.5.15 (ldmatrix), .16 (stmatrix): row r of matrix i is at the address lane 8 i + r gives; lane l
+// holds elements 2 (l % 4) and the next of row l / 4, of the transposed matrix with .trans.
 void act_matrices(Warp* w, uint32_t) {
   const Matrices first = *static_cast<Matrices*>(slot_of(w, 0));
   for (int i = 0; i < first.count; i++) {
@@ -27,8 +27,10 @@ void act_matrices(Warp* w, uint32_t) {
       for (int e = 0; e < 2; e++) {
         int row = l / 4, column = 2 * (l % 4) + e;
         uint16_t* at = first.is_transposed ? &rows[column][row] : &rows[row][column];
-        if (first.is_store) *at = held[e];
-        else held[e] = *at;
+        if (first.is_store)
+          *at = held[e];
+        else
+          held[e] = *at;
       }
     }
   }
@@ -60,43 +62,68 @@ struct Fragments {
 
 int bits_of(Element e) {
   switch (e) {
-    case kF16: case kBF16: return 16;
-    case kTF32: case kF32: case kS32: return 32;
-    case kF64: return 64;
-    case kS4: case kU4: return 4;
-    case kB1: return 1;
-    default: return 8;
+    case kF16:
+    case kBF16:
+      return 16;
+    case kTF32:
+    case kF32:
+    case kS32:
+      return 32;
+    case kF64:
+      return 64;
+    case kS4:
+    case kU4:
+      return 4;
+    case kB1:
+      return 1;
+    default:
+      return 8;
   }
 }
-
-
 
 // Element `index` of a fragment's registers.
 double element(const uint32_t* registers, Element type, int index) {
   int size = bits_of(type);
-  if (type == kF64) return bits<double>(uint64_t(registers[2 * index]) | uint64_t(registers[2 * index + 1]) << 32);
+  if (type == kF64)
+    return bits<double>(uint64_t(registers[2 * index]) | uint64_t(registers[2 * index + 1]) << 32);
   uint32_t raw = registers[index * size / 32] >> (index * size % 32);
   switch (type) {
-    case kF16: return F16::widen(uint16_t(raw));
-    case kBF16: return BF16::widen(uint16_t(raw));
-    case kTF32: return bits<float>(raw & ~0x1FFFu);  // the tensor core ignores the low bits
-    case kF32: return bits<float>(raw);
-    case kS32: return int32_t(raw);
-    case kS8: return int8_t(raw);
-    case kU8: return uint8_t(raw);
-    case kS4: return int32_t(raw << 28) >> 28;
-    case kU4: return raw & 15;
-    case kB1: return raw & 1;
-    case kE4M3: return E4M3::widen(uint8_t(raw));
-    default: return E5M2::widen(uint8_t(raw));
+    case kF16:
+      return F16::widen(uint16_t(raw));
+    case kBF16:
+      return BF16::widen(uint16_t(raw));
+    case kTF32:
+      return bits<float>(raw & ~0x1FFFu);  // the tensor core ignores the low bits
+    case kF32:
+      return bits<float>(raw);
+    case kS32:
+      return int32_t(raw);
+    case kS8:
+      return int8_t(raw);
+    case kU8:
+      return uint8_t(raw);
+    case kS4:
+      return int32_t(raw << 28) >> 28;
+    case kU4:
+      return raw & 15;
+    case kB1:
+      return raw & 1;
+    case kE4M3:
+      return E4M3::widen(uint8_t(raw));
+    default:
+      return E5M2::widen(uint8_t(raw));
   }
 }
 
 void put(uint32_t* registers, Element type, int index, double value, bool saturates) {
   uint16_t* halves = reinterpret_cast<uint16_t*>(registers);
   switch (type) {
-    case kF16: halves[index] = F16::round(value); break;
-    case kF32: registers[index] = bits<uint32_t>(float(value)); break;
+    case kF16:
+      halves[index] = F16::round(value);
+      break;
+    case kF32:
+      registers[index] = bits<uint32_t>(float(value));
+      break;
     case kF64: {
       uint64_t raw = bits<uint64_t>(value);
       registers[2 * index] = uint32_t(raw);
@@ -104,14 +131,16 @@ void put(uint32_t* registers, Element type, int index, double value, bool satura
       break;
     }
     default:
-      if (saturates) registers[index] = uint32_t(to_integer<int32_t>(value));
-      else registers[index] = uint32_t(int64_t(value));
+      if (saturates)
+        registers[index] = uint32_t(to_integer<int32_t>(value));
+      else
+        registers[index] = uint32_t(int64_t(value));
   }
 }
 
-// The layouts of all shapes are the same in units of 32-bit registers (9.7.14.5.1 - .13): with e elements to a
-// register (f64: one element to two), a register of A is e neighbours of a row, one of B e neighbours of a column.
-// A's registers go down by 8 rows first, then right by 4 e columns; B's go down by 4 e rows.
+// The layouts of all shapes are the same in units of 32-bit registers (9.7.14.5.1 - .13): with e elements to
+// a register (f64: one element to two), a register of A is e neighbours of a row, one of B e neighbours of a
+// column. A's registers go down by 8 rows first, then right by 4 e columns; B's go down by 4 e rows.
 struct Place {
   int row, column;
 };
@@ -162,7 +191,8 @@ void act_mma(Warp* w, uint32_t) {
 }
 
 void whole_warp(Thread* t, Act* act, void* slot) {
-  if (t->warp->exited || t->warp->size != 32) fail(t, kLaunchFailure, "a matrix instruction needs all 32 lanes");
+  if (t->warp->exited || t->warp->size != 32)
+    fail(t, kLaunchFailure, "a matrix instruction needs all 32 lanes");
   meet(t, ~0u, act, slot);
 }
 
@@ -184,8 +214,8 @@ uint32_t movmatrix(Thread* t, uint32_t value) {
   return m.result;
 }
 
-void mma(Thread* t, int m, int n, int k, Element a_type, Element b_type, Element c_type, Element d_type, bool saturate,
-         const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d) {
+void mma(Thread* t, int m, int n, int k, Element a_type, Element b_type, Element c_type, Element d_type,
+         bool saturate, const uint32_t* a, const uint32_t* b, const uint32_t* c, uint32_t* d) {
   if (n != 8 || m % 8 || m > 16 || k > 256 || bits_of(a_type) != bits_of(b_type))
     fail(t, kIllegalInstruction, "mma of shape m%dn%dk%d", m, n, k);
   if (a_type == kB1) fail(t, kIllegalInstruction, "mma of single bits");

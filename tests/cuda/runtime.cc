@@ -1,5 +1,5 @@
-// The CUDA runtime API (of nvcc 13) for modules compiled with `-cudart none` and linked to this library. Kernels are
-// found by their name among the translated ones of the same shared library.
+// The CUDA runtime API (of nvcc 13) for modules compiled with `-cudart none` and linked to this library.
+// Kernels are found by their name among the translated ones of the same shared library.
 #include "runtime.h"
 
 #include <dlfcn.h>
@@ -44,8 +44,8 @@ struct cudaLaunchConfig_t {
 struct cudaFuncAttributes {
   size_t sharedSizeBytes, constSizeBytes, localSizeBytes;
   int maxThreadsPerBlock, numRegs, ptxVersion, binaryVersion, cacheModeCA, maxDynamicSharedSizeBytes,
-      preferredShmemCarveout, clusterDimMustBeSet, requiredClusterWidth, requiredClusterHeight, requiredClusterDepth,
-      clusterSchedulingPolicyPreference, nonPortableClusterSizeAllowed;
+      preferredShmemCarveout, clusterDimMustBeSet, requiredClusterWidth, requiredClusterHeight,
+      requiredClusterDepth, clusterSchedulingPolicyPreference, nonPortableClusterSizeAllowed;
   int reserved[16];
 };
 
@@ -91,7 +91,7 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 
 struct State {
   std::vector<Found> modules;
-  std::map<const void*, Registered> kernels;                          // by host function
+  std::map<const void*, Registered> kernels;                           // by host function
   std::map<const void*, std::pair<std::string, const void*>> shadows;  // host variable: name, library
 };
 
@@ -138,10 +138,18 @@ int attribute(int number) {
   return value;
 }
 
-enum { kSharedPerSm = 81, kSharedOptin = 97, kThreadsPerSm = 39, kSmCount = 16, kMajor = 75, kMinor = 76, kBlocksPerSm = 106 };
+enum {
+  kSharedPerSm = 81,
+  kSharedOptin = 97,
+  kThreadsPerSm = 39,
+  kSmCount = 16,
+  kMajor = 75,
+  kMinor = 76,
+  kBlocksPerSm = 106
+};
 
-// A cubin of sm_XY runs where the major number is the same and the minor one at least as large; one of sm_XYa only
-// on that capability.
+// A cubin of sm_XY runs where the major number is the same and the minor one at least as large; one of sm_XYa
+// only on that capability.
 bool runs_on_device(const Module* module) {
   int major = attribute(kMajor), minor = attribute(kMinor);
   const char* text = module->target + 3;
@@ -203,21 +211,26 @@ void run_packed(void* arguments) {
   if (int code = run_launch(launch, &message)) fake_cuda_fail(code, message.c_str());
 }
 
-// What the hardware would refuse (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability").
+// What the hardware would refuse (CUDA C++ Programming Guide, "Technical Specifications per Compute
+// Capability").
 cudaError_t check(const Registered& r, dim3 grid, dim3 block, Dim3 cluster, size_t dynamic) {
-  uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(cluster.x) * cluster.y * cluster.z;
+  uint64_t threads = uint64_t(block.x) * block.y * block.z,
+           blocks = uint64_t(cluster.x) * cluster.y * cluster.z;
   if (!grid.x || !grid.y || !grid.z || !threads || !blocks) return kInvalidConfiguration;
   if (grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535) return kInvalidConfiguration;
   if (threads > 1024 || block.z > 64) return kInvalidConfiguration;
   if (r.kernel->max_threads && threads > r.kernel->max_threads) return kInvalidValue;
   if (grid.x % cluster.x || grid.y % cluster.y || grid.z % cluster.z) return kInvalidConfiguration;
-  if (blocks > (r.non_portable ? 16 : kPortableCluster) || (blocks > 1 && attribute(kMajor) < 9)) return kInvalidConfiguration;
-  size_t limit = r.max_dynamic >= 0 ? std::max(size_t(r.max_dynamic) + r.kernel->shared_bytes, size_t(kDefaultShared)) : size_t(kDefaultShared);
+  if (blocks > (r.non_portable ? 16 : kPortableCluster) || (blocks > 1 && attribute(kMajor) < 9))
+    return kInvalidConfiguration;
+  size_t limit = r.max_dynamic >= 0
+                     ? std::max(size_t(r.max_dynamic) + r.kernel->shared_bytes, size_t(kDefaultShared))
+                     : size_t(kDefaultShared);
   return dynamic + r.kernel->shared_bytes > limit ? kInvalidValue : kSuccess;
 }
 
-cudaError_t launch(const Registered& r, dim3 grid, dim3 block, void** args, size_t dynamic, CUstream_st* stream,
-                   Dim3 cluster) {
+cudaError_t launch(const Registered& r, dim3 grid, dim3 block, void** args, size_t dynamic,
+                   CUstream_st* stream, Dim3 cluster) {
   const Kernel& k = *r.kernel;
   if (k.cluster.x) cluster = {k.cluster.x, std::max(1u, k.cluster.y), std::max(1u, k.cluster.z)};
   if (int code = check(r, grid, block, cluster, dynamic)) return note(code);
@@ -229,8 +242,8 @@ cudaError_t launch(const Registered& r, dim3 grid, dim3 block, void** args, size
   return note(fake_cuda_launch(stream, &run_packed, packed.data(), packed.size()));
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t dynamic, CUstream_st* stream,
-                   Dim3 cluster) {
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** args, size_t dynamic,
+                   CUstream_st* stream, Dim3 cluster) {
   Guard guard(mutex);
   if (int code = ready()) return note(code);
   Registered* r = nullptr;
@@ -249,9 +262,11 @@ void remove_module(const Module* module) {
   Guard guard(mutex);
   auto& all = state().modules;
   const void* library = library_of(module);
-  all.erase(std::remove_if(all.begin(), all.end(), [&](const Found& f) { return f.module == module; }), all.end());
+  all.erase(std::remove_if(all.begin(), all.end(), [&](const Found& f) { return f.module == module; }),
+            all.end());
   auto& kernels = state().kernels;
-  for (auto it = kernels.begin(); it != kernels.end();) it = it->second.library == library ? kernels.erase(it) : ++it;
+  for (auto it = kernels.begin(); it != kernels.end();)
+    it = it->second.library == library ? kernels.erase(it) : ++it;
 }
 
 bool is_host_memory(const void* address, size_t bytes) {
@@ -269,15 +284,14 @@ bool is_host_memory(const void* address, size_t bytes) {
 
 using namespace emu;
 
-// ---- what nvcc's host code calls (crt/host_runtime.h)
-
+// What nvcc's host code calls (crt/host_runtime.h).
 EXPORT void** __cudaRegisterFatBinary(void* binary) { return static_cast<void**>(binary); }
 EXPORT void __cudaRegisterFatBinaryEnd(void**) {}
 EXPORT void __cudaUnregisterFatBinary(void**) {}
 EXPORT char __cudaInitModule(void**) { return 1; }
 
-EXPORT void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, void*, void*, void*, void*,
-                                   int*) {
+EXPORT void __cudaRegisterFunction(void**, const char* host, char*, const char* name, int, void*, void*,
+                                   void*, void*, int*) {
   Guard guard(mutex);
   Registered r;
   r.name = name;
@@ -327,12 +341,13 @@ EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const v
       const auto& d = config->attrs[i].value.clusterDim;
       cluster = {d.x, d.y, d.z};
     }
-  return launch(function, config->gridDim, config->blockDim, args, config->dynamicSmemBytes, config->stream, cluster);
+  return launch(function, config->gridDim, config->blockDim, args, config->dynamicSmemBytes, config->stream,
+                cluster);
 }
 
 // Launches a translated kernel that no host code registered, by its name.
-EXPORT cudaError_t fake_cuda_kernel(const char* name, const dim3* grid, const dim3* block, void** args, size_t shared,
-                                    CUstream_st* stream) {
+EXPORT cudaError_t fake_cuda_kernel(const char* name, const dim3* grid, const dim3* block, void** args,
+                                    size_t shared, CUstream_st* stream) {
   Guard guard(mutex);
   if (int code = ready()) return note(code);
   Registered r;
@@ -350,15 +365,14 @@ EXPORT cudaError_t fake_cuda_kernel(const char* name, const dim3* grid, const di
 
 EXPORT void fake_cuda_order(int is_reversed) { set_order(is_reversed != 0); }
 
-// ---- functions
-
 EXPORT cudaError_t cudaFuncSetAttribute(const void* function, int which, int value) {
   Guard guard(mutex);
   if (int code = ready()) return note(code);
   Registered* r = nullptr;
   if (int code = find(function, &r)) return note(code);
   if (which == kMaxDynamicShared) {
-    if (value < 0 || value + int(r->kernel->shared_bytes) > attribute(kSharedOptin)) return note(kInvalidValue);
+    if (value < 0 || value + int(r->kernel->shared_bytes) > attribute(kSharedOptin))
+      return note(kInvalidValue);
     r->max_dynamic = value;
   }
   if (which == kNonPortableCluster) r->non_portable = value != 0;
@@ -374,12 +388,14 @@ EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* out, const void* fu
   out->maxThreadsPerBlock = r->kernel->max_threads ? int(r->kernel->max_threads) : 1024;
   out->numRegs = 64;
   out->ptxVersion = out->binaryVersion = atoi(r->module->target + 3);
-  out->maxDynamicSharedSizeBytes = r->max_dynamic >= 0 ? r->max_dynamic : kDefaultShared - int(r->kernel->shared_bytes);
+  out->maxDynamicSharedSizeBytes =
+      r->max_dynamic >= 0 ? r->max_dynamic : kDefaultShared - int(r->kernel->shared_bytes);
   return kSuccess;
 }
 
-EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function, int threads,
-                                                                          size_t dynamic, unsigned) {
+EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function,
+                                                                          int threads, size_t dynamic,
+                                                                          unsigned) {
   Guard guard(mutex);
   if (int code = ready()) return note(code);
   Registered* r = nullptr;
@@ -387,30 +403,32 @@ EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* b
   if (threads <= 0) return note(kInvalidValue);
   int by_threads = attribute(kThreadsPerSm) / ((threads + 31) / 32 * 32);
   size_t reserved = attribute(kMajor) >= 8 ? kSharedReserved : 0;
-  int by_shared = int(size_t(attribute(kSharedPerSm)) / std::max<size_t>(1, dynamic + r->kernel->shared_bytes + reserved));
+  int by_shared = int(size_t(attribute(kSharedPerSm)) /
+                      std::max<size_t>(1, dynamic + r->kernel->shared_bytes + reserved));
   *blocks = std::max(0, std::min({by_threads, by_shared, 32}));
   return kSuccess;
 }
 
-EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function, int threads,
-                                                                 size_t dynamic) {
+EXPORT cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function,
+                                                                 int threads, size_t dynamic) {
   return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, threads, dynamic, 0);
 }
 
-EXPORT cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function, const cudaLaunchConfig_t* config) {
+EXPORT cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* function,
+                                                  const cudaLaunchConfig_t* config) {
   uint64_t blocks = 1;
   for (unsigned i = 0; i < config->numAttrs; i++)
     if (config->attrs[i].id == kClusterDimension)
-      blocks = uint64_t(config->attrs[i].value.clusterDim.x) * config->attrs[i].value.clusterDim.y * config->attrs[i].value.clusterDim.z;
+      blocks = uint64_t(config->attrs[i].value.clusterDim.x) * config->attrs[i].value.clusterDim.y *
+               config->attrs[i].value.clusterDim.z;
   int per_sm = 0;
   const dim3& b = config->blockDim;
-  if (int code = cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&per_sm, function, int(b.x * b.y * b.z), config->dynamicSmemBytes, 0))
+  if (int code = cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+          &per_sm, function, int(b.x * b.y * b.z), config->dynamicSmemBytes, 0))
     return code;
   *clusters = int(uint64_t(per_sm) * uint64_t(attribute(kSmCount)) / blocks);
   return kSuccess;
 }
-
-// ---- devices and errors
 
 EXPORT cudaError_t cudaGetDevice(int* device) { return note(ready(device)); }
 
@@ -463,8 +481,6 @@ EXPORT cudaError_t cudaRuntimeGetVersion(int* version) {
 
 EXPORT cudaError_t cudaDriverGetVersion(int* version) { return cudaRuntimeGetVersion(version); }
 
-// ---- memory
-
 EXPORT cudaError_t cudaMalloc(void** address, size_t bytes) {
   if (int code = ready()) return note(code);
   return note(cuMemAlloc_v2(reinterpret_cast<uintptr_t*>(address), bytes));
@@ -484,7 +500,8 @@ EXPORT cudaError_t cudaFreeHost(void* address) { return note(cuMemFreeHost(addre
 
 EXPORT cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, CUstream_st* stream) {
   if (int code = ready()) return note(code);
-  return note(cuMemcpyAsync(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), bytes, stream));
+  return note(
+      cuMemcpyAsync(reinterpret_cast<uintptr_t>(to), reinterpret_cast<uintptr_t>(from), bytes, stream));
 }
 
 EXPORT cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, int) {
@@ -494,7 +511,8 @@ EXPORT cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, int) {
 
 EXPORT cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, CUstream_st* stream) {
   if (int code = ready()) return note(code);
-  return note(cuMemsetD8Async(reinterpret_cast<uintptr_t>(to), static_cast<unsigned char>(value), bytes, stream));
+  return note(
+      cuMemsetD8Async(reinterpret_cast<uintptr_t>(to), static_cast<unsigned char>(value), bytes, stream));
 }
 
 EXPORT cudaError_t cudaMemset(void* to, int value, size_t bytes) {
@@ -509,7 +527,8 @@ EXPORT cudaError_t cudaGetSymbolAddress(void** address, const void* symbol) {
   return note(*address ? kSuccess : kInvalidSymbol);
 }
 
-EXPORT cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size_t bytes, size_t offset, int) {
+EXPORT cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size_t bytes, size_t offset,
+                                      int) {
   Guard guard(mutex);
   size_t have = 0;
   void* to = variable(symbol, &have);
@@ -518,17 +537,19 @@ EXPORT cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size
   return kSuccess;
 }
 
-// ---- streams and events
-
 EXPORT cudaError_t cudaStreamCreate(CUstream_st** stream) {
   if (int code = ready()) return note(code);
   return note(cuStreamCreate(stream, 0));
 }
 
-EXPORT cudaError_t cudaStreamCreateWithFlags(CUstream_st** stream, unsigned) { return cudaStreamCreate(stream); }
+EXPORT cudaError_t cudaStreamCreateWithFlags(CUstream_st** stream, unsigned) {
+  return cudaStreamCreate(stream);
+}
 EXPORT cudaError_t cudaStreamDestroy(CUstream_st* stream) { return note(cuStreamDestroy_v2(stream)); }
 EXPORT cudaError_t cudaStreamSynchronize(CUstream_st* stream) { return note(cuStreamSynchronize(stream)); }
-EXPORT cudaError_t cudaStreamIsCapturing(CUstream_st* stream, int* status) { return note(cuStreamIsCapturing(stream, status)); }
+EXPORT cudaError_t cudaStreamIsCapturing(CUstream_st* stream, int* status) {
+  return note(cuStreamIsCapturing(stream, status));
+}
 EXPORT cudaError_t cudaStreamWaitEvent(CUstream_st* stream, CUevent_st* event, unsigned flags) {
   return note(cuStreamWaitEvent(stream, event, flags));
 }
@@ -538,10 +559,10 @@ EXPORT cudaError_t cudaEventCreate(CUevent_st** event) {
 }
 EXPORT cudaError_t cudaEventCreateWithFlags(CUevent_st** event, unsigned) { return cudaEventCreate(event); }
 EXPORT cudaError_t cudaEventDestroy(CUevent_st* event) { return note(cuEventDestroy_v2(event)); }
-EXPORT cudaError_t cudaEventRecord(CUevent_st* event, CUstream_st* stream) { return note(cuEventRecord(event, stream)); }
+EXPORT cudaError_t cudaEventRecord(CUevent_st* event, CUstream_st* stream) {
+  return note(cuEventRecord(event, stream));
+}
 EXPORT cudaError_t cudaEventSynchronize(CUevent_st* event) { return note(cuEventSynchronize(event)); }
-
-// ---- the driver's functions
 
 EXPORT cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,
                                                     unsigned long long flags, int* found) {
@@ -551,6 +572,7 @@ EXPORT cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** f
   return kSuccess;
 }
 
-EXPORT cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long flags, int* found) {
+EXPORT cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long flags,
+                                           int* found) {
   return cudaGetDriverEntryPointByVersion(symbol, function, 13000, flags, found);
 }

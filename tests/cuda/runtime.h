@@ -1,4 +1,5 @@
-// The pretended CUDA runtime: what nvcc's host code and CUTLASS call, on the driver of driver.cc and the machine.
+// The pretended CUDA runtime: what nvcc's host code and CUTLASS call, on the driver of driver.cc and the
+// machine.
 #pragma once
 #include <stddef.h>
 

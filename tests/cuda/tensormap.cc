@@ -1,4 +1,5 @@
-// cuTensorMapEncode*: what the driver refuses, after the "CUDA Driver API", section "Tensor Map Object Management".
+// cuTensorMapEncode*: what the driver refuses, after the "CUDA Driver API", section "Tensor Map Object
+// Management".
 #include "tensormap.h"
 
 #include <string.h>
@@ -12,10 +13,11 @@ constexpr int kInvalidValue = 1;
 constexpr uint8_t kElementBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};  // by CUtensorMapDataType
 
 // What both modes share; false when the driver would refuse it.
-bool start(TensorMap* map, int type, uint32_t rank, void* address, const uint64_t* dims, const uint64_t* strides,
-           const uint32_t* steps, int interleave, int swizzle, int fill) {
+bool start(TensorMap* map, int type, uint32_t rank, void* address, const uint64_t* dims,
+           const uint64_t* strides, const uint32_t* steps, int interleave, int swizzle, int fill) {
   memset(map, 0, 128);
-  if (type < 0 || type >= int(sizeof kElementBytes) || rank < 1 || rank > 5 || interleave || swizzle < 0 || swizzle > 3)
+  if (type < 0 || type >= int(sizeof kElementBytes) || rank < 1 || rank > 5 || interleave || swizzle < 0 ||
+      swizzle > 3)
     return false;
   uint64_t at = reinterpret_cast<uint64_t>(address);
   if (at % 16 || !at) return false;
@@ -49,12 +51,13 @@ bool fits_swizzle(int swizzle, uint32_t inner_bytes) {
 using namespace emu;
 
 EXPORT int cuTensorMapEncodeTiled(void* out, int type, uint32_t rank, void* address, const uint64_t* dims,
-                                  const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,
-                                  int swizzle, int, int fill) {
+                                  const uint64_t* strides, const uint32_t* box, const uint32_t* steps,
+                                  int interleave, int swizzle, int, int fill) {
   TensorMap map;
   alignas(64) unsigned char space[128];
   if (reinterpret_cast<uint64_t>(out) % 64) return kInvalidValue;
-  if (!start(reinterpret_cast<TensorMap*>(space), type, rank, address, dims, strides, steps, interleave, swizzle, fill))
+  if (!start(reinterpret_cast<TensorMap*>(space), type, rank, address, dims, strides, steps, interleave,
+             swizzle, fill))
     return kInvalidValue;
   memcpy(&map, space, sizeof map);
   for (uint32_t i = 0; i < rank; i++) {
@@ -68,17 +71,20 @@ EXPORT int cuTensorMapEncodeTiled(void* out, int type, uint32_t rank, void* addr
 }
 
 EXPORT int cuTensorMapEncodeIm2col(void* out, int type, uint32_t rank, void* address, const uint64_t* dims,
-                                   const uint64_t* strides, const int* lower, const int* upper, uint32_t channels,
-                                   uint32_t pixels, const uint32_t* steps, int interleave, int swizzle, int, int fill) {
+                                   const uint64_t* strides, const int* lower, const int* upper,
+                                   uint32_t channels, uint32_t pixels, const uint32_t* steps, int interleave,
+                                   int swizzle, int, int fill) {
   TensorMap map;
   alignas(64) unsigned char space[128];
   if (reinterpret_cast<uint64_t>(out) % 64 || rank < 3) return kInvalidValue;
-  if (!start(reinterpret_cast<TensorMap*>(space), type, rank, address, dims, strides, steps, interleave, swizzle, fill))
+  if (!start(reinterpret_cast<TensorMap*>(space), type, rank, address, dims, strides, steps, interleave,
+             swizzle, fill))
     return kInvalidValue;
   memcpy(&map, space, sizeof map);
   const int limit = rank == 3 ? 1 << 15 : rank == 4 ? 1 << 7 : 1 << 4;  // corners have 16, 8 or 5 bits
   for (uint32_t i = 0; i + 2 < rank; i++) {
-    if (lower[i] < -limit || lower[i] >= limit || upper[i] < -limit || upper[i] >= limit) return kInvalidValue;
+    if (lower[i] < -limit || lower[i] >= limit || upper[i] < -limit || upper[i] >= limit)
+      return kInvalidValue;
     map.lower[i] = int16_t(lower[i]);
     map.upper[i] = int16_t(upper[i]);
   }
