@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 from cuda import emulator
+from kernels.cuda_harness import device
 
 from bolt.target import SM90A
 
@@ -55,8 +57,6 @@ class Launcher:
     """Runs kernels by name on arrays; an array is copied to the device and back."""
 
     def __init__(self) -> None:
-        from kernels.cuda_harness import device
-
         self.gpu = device(SM90A)
 
     def __call__(
@@ -67,8 +67,6 @@ class Launcher:
         block: tuple[int, int, int] = (32, 1, 1),
         shared: int = 0,
     ) -> None:
-        from contextlib import ExitStack
-
         self.gpu.select()
         with ExitStack() as stack:
             places = [
