@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("BOLT_TEST_DEVICE", "gpu")
 
 
+@pytest.hookimpl(trylast=True)  # a slice is of what the marker expression leaves
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.markexpr:
         skip = pytest.mark.skip(reason="downloads packages; run with -m network")
