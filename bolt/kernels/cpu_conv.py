@@ -70,6 +70,7 @@ class CpuConv:
     """Family of `ConvSpec` by implicit GEMM: any kernel, stride, dilation, groups and channel counts."""
 
     name = "cpu_conv"
+    op = "conv"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ConvSpec):

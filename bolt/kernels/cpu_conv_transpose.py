@@ -93,6 +93,7 @@ class CpuConvTranspose:
     """Family of `ConvTransposeSpec`: any stride, pads, dilation and groups."""
 
     name = "cpu_conv_transpose"
+    op = "conv_transpose"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ConvTransposeSpec):

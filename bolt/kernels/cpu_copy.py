@@ -102,6 +102,7 @@ class CpuCopy(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_copy"
+    op = "copy"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, CopySpec):

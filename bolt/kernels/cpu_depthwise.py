@@ -58,6 +58,7 @@ class CpuDepthwise:
     """Family of `ConvSpec` with one input and one output channel per group."""
 
     name = "cpu_depthwise"
+    op = "conv"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ConvSpec) or not spec.is_depthwise:

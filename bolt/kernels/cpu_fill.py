@@ -25,6 +25,7 @@ class CpuFill(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_fill"
+    op = "fill"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, FillSpec):

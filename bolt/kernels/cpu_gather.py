@@ -19,6 +19,7 @@ class CpuGather(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_gather"
+    op = "gather"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, GatherSpec):

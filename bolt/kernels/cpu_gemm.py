@@ -84,6 +84,7 @@ class CpuGemm:
     """Family of `GemmSpec`."""
 
     name = "cpu_gemm"
+    op = "gemm"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, GemmSpec):

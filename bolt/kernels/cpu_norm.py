@@ -19,6 +19,7 @@ class CpuNorm(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_norm"
+    op = "norm"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, NormSpec):

@@ -33,6 +33,7 @@ class CpuPointwise(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_pointwise"
+    op = "pointwise"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, PointwiseSpec):

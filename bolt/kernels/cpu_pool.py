@@ -40,6 +40,7 @@ class CpuPool(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_pool"
+    op = "pool"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, PoolSpec):

@@ -76,6 +76,7 @@ class CpuReduce(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_reduce"
+    op = "reduce"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ReduceSpec):

@@ -39,6 +39,7 @@ class CpuResize(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_resize"
+    op = "resize"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ResizeSpec):

@@ -32,6 +32,7 @@ class CpuSoftmax(PlainFamily):
     """The family; see the module's docstring."""
 
     name = "cpu_softmax"
+    op = "softmax"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, SoftmaxSpec):

@@ -131,6 +131,7 @@ class CpuWinograd:
     """Family of `ConvSpec` for 3x3 kernels with stride 1, dilation 1 and one group."""
 
     name = "cpu_winograd"
+    op = "conv"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         reason = self._reason(spec)

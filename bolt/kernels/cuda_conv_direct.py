@@ -93,6 +93,7 @@ class CudaConvDirect(DirectFamily):
     """Family of `ConvSpec`."""
 
     name = "cuda_conv_direct"
+    op = "conv"
     title = "Convolution by direct sums"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -14,6 +14,7 @@ class CudaConvTranspose(DirectFamily):
     """Family of `ConvTransposeSpec`."""
 
     name = "cuda_conv_transpose"
+    op = "conv_transpose"
     title = "Transposed convolution by direct sums"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

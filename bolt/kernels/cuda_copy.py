@@ -88,6 +88,7 @@ class CudaCopy(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_copy"
+    op = "copy"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, CopySpec):

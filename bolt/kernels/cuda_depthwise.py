@@ -49,6 +49,7 @@ class CudaDepthwise(PixelFamily):
     """Family of `ConvSpec` with one input and one output channel per group."""
 
     name = "cuda_depthwise"
+    op = "conv"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ConvSpec) or not spec.is_depthwise:

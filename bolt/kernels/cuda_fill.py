@@ -34,6 +34,7 @@ class CudaFill(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_fill"
+    op = "fill"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, FillSpec):

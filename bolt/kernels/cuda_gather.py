@@ -37,6 +37,7 @@ class CudaGather(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_gather"
+    op = "gather"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, GatherSpec):

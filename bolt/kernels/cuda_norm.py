@@ -18,6 +18,7 @@ class CudaNorm(CudaRows):
     """The family; see the module's docstring."""
 
     name = "cuda_norm"
+    op = "norm"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, NormSpec):

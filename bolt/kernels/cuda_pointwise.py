@@ -25,6 +25,7 @@ class CudaPointwise(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_pointwise"
+    op = "pointwise"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, PointwiseSpec):

@@ -45,6 +45,7 @@ class CudaPool(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_pool"
+    op = "pool"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, PoolSpec):

@@ -127,6 +127,7 @@ class CudaReduce(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_reduce"
+    op = "reduce"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ReduceSpec):

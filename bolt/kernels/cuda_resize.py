@@ -25,6 +25,7 @@ class CudaResize(CudaFamily):
     """The family; see the module's docstring."""
 
     name = "cuda_resize"
+    op = "resize"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ResizeSpec):

@@ -31,6 +31,7 @@ class CudaSoftmax(CudaRows):
     """The family; see the module's docstring."""
 
     name = "cuda_softmax"
+    op = "softmax"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, SoftmaxSpec):

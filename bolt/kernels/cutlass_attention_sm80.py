@@ -50,6 +50,7 @@ class CutlassAttention:
     """The family; see the module's docstring."""
 
     name = "cutlass_attention_sm80"
+    op = "attention"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -29,6 +29,7 @@ class CutlassConvSm80:
     """Family of `ConvSpec` without halo."""
 
     name = "cutlass_conv_sm80"
+    op = "conv"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -70,6 +70,7 @@ class CutlassConvSm90:
     """The family; see the module's docstring."""
 
     name = "cutlass_conv_sm90"
+    op = "conv"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -98,6 +98,7 @@ class CutlassConvTransposeSm80:
     """Family of `ConvTransposeSpec` whose every output has a tap."""
 
     name = "cutlass_conv_transpose_sm80"
+    op = "conv_transpose"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

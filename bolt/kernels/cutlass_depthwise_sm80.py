@@ -62,6 +62,7 @@ class CutlassDepthwise:
     """Family of `ConvSpec` with one input and one output channel per group."""
 
     name = "cutlass_depthwise_sm80"
+    op = "conv"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -42,6 +42,7 @@ class CutlassDualGemm:
     """The family; see the module's docstring."""
 
     name = "cutlass_dual_gemm_sm80"
+    op = "dual_gemm"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

@@ -14,6 +14,7 @@ class CutlassGemmSm100(CutlassGemmSm90):
     """The family; see the module's docstring."""
 
     name = "cutlass_gemm_sm100"
+    op = "gemm"
     target_name = "sm100a"
 
     def tiles(self, element: str) -> Tiles:

@@ -37,6 +37,7 @@ class CutlassGemmSm80:
     """Family of `GemmSpec` on all CUDA targets."""
 
     name = SUBJECT
+    op = "gemm"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

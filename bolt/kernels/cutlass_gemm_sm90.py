@@ -40,6 +40,7 @@ class CutlassGemmSm90:
     """The family; see the module's docstring."""
 
     name = "cutlass_gemm_sm90"
+    op = "gemm"
     language = "cxx"
     target_name = "sm90a"
     """The one target that has the instructions."""

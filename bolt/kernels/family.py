@@ -57,9 +57,15 @@ class Source:
 
 
 class Family(Protocol):
-    """One way to compute some specs."""
+    """One way to compute some specs.
+
+    Attributes:
+        name: unique; that of its module.
+        op: `Spec.op` of what it computes; it is asked about no other specs.
+    """
 
     name: str
+    op: str
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         """None when this family computes `spec` on `target`, else why not.

@@ -28,12 +28,13 @@ class Enumerated:
 def supports(spec: Spec, target: Target, *, families: Sequence[Family] | None = None) -> Rejection | None:
     """None when some family computes `spec` on `target`, else all their reasons in one."""
     reasons = []
-    for family in _families(target, families):
+    for family in _families(spec, target, families):
         rejection = family.supports(spec, target)
         if rejection is None:
             return None
         reasons.append(f"{family.name}: {rejection.reason}")
-    return Rejection(stage="supports", subject=spec.op, reason="; ".join(reasons) or "there are no families")
+    said = "; ".join(reasons) or f"{target.name} has no kernel for {spec.op}"
+    return Rejection(stage="supports", subject=spec.op, reason=said)
 
 
 def enumerate_candidates(
@@ -52,7 +53,7 @@ def enumerate_candidates(
     sized = spec if ints is None else spec.bind(ints)
     ranked: list[tuple[float, int, Candidate]] = []
     rejections = []
-    for family in _families(target, families):
+    for family in _families(spec, target, families):
         if rejection := _rejected(family, spec, target):
             rejections.append(rejection[0])
             continue
@@ -83,8 +84,10 @@ def describe(spec: Spec) -> str:
     return f"{spec.op} {shapes[0]} <- {', '.join(shapes[1:])}" if shapes[1:] else f"{spec.op} {shapes[0]}"
 
 
-def _families(target: Target, families: Sequence[Family] | None) -> Sequence[Family]:
-    return kernels.families(target) if families is None else families
+def _families(spec: Spec, target: Target, families: Sequence[Family] | None) -> list[Family]:
+    """Those that compute specs of this kind."""
+    every = kernels.families(target) if families is None else families
+    return [family for family in every if family.op == spec.op]
 
 
 def _rejected(family: Family, spec: Spec, target: Target) -> tuple[Rejection, ...]:

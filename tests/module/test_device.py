@@ -47,6 +47,7 @@ class Toy(PlainFamily):
     """Adds 1 to one dim of run-time extent, on the host."""
 
     name = "toy"
+    op = "pointwise"
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:

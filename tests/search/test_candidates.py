@@ -15,11 +15,17 @@ def test_candidates_come_best_estimate_first():
 
 
 def test_a_family_that_does_not_support_a_spec_says_why():
-    found = enumerate_candidates(gemm_spec(), X86_AVX2, families=[ToyFamily(*CONFIGS)])
+    found = enumerate_candidates(add_spec(1 << 20), X86_AVX2, families=[ToyFamily(*CONFIGS)])
     assert found.candidates == ()
-    assert [r.reason for r in found.rejections] == ["no gemm"]
-    assert "toy: no gemm" in supports(gemm_spec(), X86_AVX2, families=[ToyFamily()]).reason
+    assert [r.reason for r in found.rejections] == ["too many rows"]
+    assert "toy: too many rows" in supports(add_spec(1 << 20), X86_AVX2, families=[ToyFamily()]).reason
     assert supports(add_spec(), X86_AVX2, families=[ToyFamily()]) is None
+
+
+def test_families_are_asked_about_their_own_operator_only():
+    assert enumerate_candidates(gemm_spec(), X86_AVX2, families=[ToyFamily(*CONFIGS)]).rejections == ()
+    reason = supports(gemm_spec(), X86_AVX2, families=[ToyFamily()]).reason
+    assert reason == "x86-avx2 has no kernel for gemm"
 
 
 def test_neighbours_come_first():

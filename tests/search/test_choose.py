@@ -157,5 +157,5 @@ def test_equal_specs_are_one_choice(options):
 
 
 def test_a_spec_nobody_computes_is_refused(options):
-    with pytest.raises(TargetError, match=r"no kernel family computes gemm .*no gemm"):
+    with pytest.raises(TargetError, match=r"no kernel family computes gemm "):
         choose(options, Config(work=1), spec=gemm_spec())
