@@ -82,7 +82,7 @@ def _measured(case: Case, using: Sequence[Engine], opening: Opening, empty: Row)
     for engine in using:
         try:
             calls[engine.name] = call = engine.open(opening)(feeds)
-            found[engine.name] = _checked(gpu_engines.arrays(call()), want)
+            found[engine.name] = _checked(engine, gpu_engines.arrays(call()), want)
         except Exception as error:  # engines raise whatever they like; one that fails is named
             found[engine.name] = Measured(problem=f"{type(error).__name__}: {str(error)[:300]}")
     right = {name: call for name, call in calls.items() if not found[name].problem}
@@ -100,9 +100,10 @@ def _measured(case: Case, using: Sequence[Engine], opening: Opening, empty: Row)
     return replace(empty, engines=found, ratios=ratios)
 
 
-def _checked(got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> Measured:
+def _checked(engine: Engine, got: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> Measured:
+    """bolt has to be right; peers that sum in fp16 may be further off, and are timed anyway."""
     compared = [verify.compare_model(g, w, precision=_PRECISION) for g, w in zip(got, want, strict=True)]
-    problem = next((c.reason for c in compared if not c.ok), "")
+    problem = next((c.reason for c in compared if not c.ok), "") if engine.name == "bolt" else ""
     return Measured(error=max(c.max_rel_to_range for c in compared), problem=problem)
 
 

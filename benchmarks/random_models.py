@@ -6,6 +6,7 @@ normalizations are random too, so that folding them into weights is not the iden
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import logging
@@ -141,11 +142,11 @@ def export(name: str, batch: int, folder: Path) -> Path:
     Raises:
         ModelError: a package is missing, or torch can't export it.
     """
-    path = folder / f"{name}-{batch}.onnx"
+    model, torch = module(name), importlib.import_module("torch")
+    path = folder / _version(torch) / f"{name}-{batch}.onnx"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    model, torch = module(name), importlib.import_module("torch")
+    path.parent.mkdir(parents=True, exist_ok=True)
     inputs = {key: torch.from_numpy(array) for key, array in feeds(name, batch).items()}
     draft = path.with_suffix(".part")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -160,6 +161,11 @@ def export(name: str, batch: int, folder: Path) -> Path:
         draft.rename(path)
         return path
     raise ModelError(f"torch can't export {name}: {'; then '.join(errors)}")
+
+
+def _version(torch: Any) -> str:
+    """Of what decides about the weights: a file of other weights must not be taken for this one."""
+    return hashlib.sha256(Path(__file__).read_bytes() + torch.__version__.encode()).hexdigest()[:12]
 
 
 def _by_dynamo(torch: Any, model: Any, inputs: Mapping[str, Any], path: Path) -> None:
