@@ -25,6 +25,8 @@ check)
   python3 -m bolt doctor || true
   ;;
 test)
+  # The table of kernels, to which the tests add where they ran.
+  cp benchmarks/results/cuda-kernels.json "$out/support.json"
   # First everything is compiled on all cores, then the tests only run kernels.
   BOLT_TEST_DEVICE=compile bounded python3 -m pytest -q -m "gpu and not slow" --slice "$slice" tests/gpu tests/kernels \
     2>&1 | tail -n 20 || true # what does not compile fails below, with its config

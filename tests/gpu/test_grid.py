@@ -26,6 +26,9 @@ pytestmark = pytest.mark.gpu
 MOST = 6
 """Configs of a family that run: the best estimates, for the others differ in numbers of the same code."""
 
+EXACT = frozenset({"gemm", "conv", "conv_transpose", "copy", "fill", "gather"})
+"""Operators whose samples have no rounding but the last one, where operands are small integers."""
+
 CASES = [
     pytest.param(family, arithmetic, id=f"{name}-{arithmetic.name}")
     for name, family in FAMILIES.items()
@@ -67,6 +70,6 @@ def test_right_on_this_gpu(family: DeviceFamily, arithmetic: Arithmetic, ran: li
     found = sample(family, arithmetic)
     assert found is not None
     for config in configs(family, found.spec):
-        for exact in (True, False):
+        for exact in (True, False) if found.spec.op in EXACT else (False,):
             check(family, found.spec, real_gpu.target(), config=config, values=found.values, exact=exact)
     ran.append((family.name, arithmetic.name))

@@ -109,5 +109,6 @@ def test_gemm_epilogues(name: str) -> None:
 @pytest.mark.parametrize("index", range(len(CONVS)))
 def test_convs(index: int, epilogue: str) -> None:
     spec = on_device(replace(CONVS[index], epilogue=epilogue))
-    run(spec, exact=True)
+    if epilogue != "gate":  # which has a sigmoid
+        run(spec, exact=True)
     run(spec, exact=False)
