@@ -1,17 +1,20 @@
-"""The performance table of the README."""
+"""The tables of the README."""
 
 from pathlib import Path
 
 from bench_results import result, row
 
-from benchmarks.readme import BEGIN, END, performance, with_performance
+from benchmarks.__main__ import CUDA_KERNELS
+from benchmarks.readme import PERFORMANCE, SUPPORT, performance, with_performance, with_support
+from bolt.bench import support
 from bolt.bench.result import load
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_stands_between_the_marks():
-    text = with_performance(f"a\n{BEGIN}\nold\n{END}\nb", [result(row())])
+    begin, end = PERFORMANCE
+    text = with_performance(f"a\n{begin}\nold\n{end}\nb", [result(row())])
     assert text.startswith("a\n") and text.endswith("\nb")
     assert "old" not in text
     assert "| net |" in text and "2.00" in text
@@ -20,3 +23,33 @@ def test_the_table_stands_between_the_marks():
 def test_the_readme_says_what_the_result_files_say():
     files = sorted((ROOT / "benchmarks" / "results").glob("2026-11-20-*.json"))
     assert performance([load(path) for path in files]) in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_kernels_tells_what_was_compiled_and_run_and_why_not(tmp_path):
+    cells = [
+        support.Cell(family="f", target="sm80", arithmetic="f16", compiled=True, emulated=True),
+        support.Cell(family="f", target="sm80", arithmetic="f32", compiled=True),
+        support.Cell(family="f", target="sm90a", arithmetic="f16", compiled=True, ran_on="H200, 2026-11-20"),
+        support.Cell(family="f", target="sm75", arithmetic="f16", reason="needs sm80"),
+        support.Cell(family="f", target="sm75", arithmetic="s8", reason=support.MEANINGLESS),
+    ]
+    support.write(tmp_path / "cells.json", cells)
+    assert set(support.read(tmp_path / "cells.json")) == set(cells)
+    begin, end = SUPPORT
+    text = with_support(f"{begin}\n{end}", support.read(tmp_path / "cells.json"))
+    assert "| `f` | - | f16 (e); f32 (c) |" in text and "f16 (GPU)" in text
+    assert "run on H200, 2026-11-20" in text and "f16 on sm75: needs sm80" in text
+    assert support.MEANINGLESS not in text
+
+
+def test_newer_cells_take_the_place_of_older_ones(tmp_path):
+    old = support.Cell(family="f", target="sm80", arithmetic="f16", reason="old")
+    new = support.Cell(family="f", target="sm80", arithmetic="f16", compiled=True)
+    support.write(tmp_path / "cells.json", [old])
+    support.write(tmp_path / "cells.json", [new])
+    assert support.read(tmp_path / "cells.json") == [new]
+
+
+def test_the_readme_has_the_table_of_kernels():
+    text = (ROOT / "README.md").read_text()
+    assert with_support(text, support.read(CUDA_KERNELS)) == text
