@@ -125,6 +125,24 @@ def measure(wanted: Sequence[Case], chosen: dict[str, Choice], deadline: float) 
             yield _measured(case, chosen[case.spec.key], empty)
         except (BoltError, RuntimeError) as error:  # torch's and CUDA's are RuntimeErrors
             yield replace(empty, problem=f"{type(error).__name__}: {str(error)[:400]}")
+            _require_context(case)
+
+
+def _require_context(case: Case) -> None:
+    """After an illegal access every call of this process fails."""
+    torch = importlib.import_module("torch")
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        raise GpuLost(
+            f"the GPU can't be used after {case.name} {case.epilogue}; run the rest again"
+        ) from error
+
+
+class GpuLost(BoltError):
+    """A kernel took the process's CUDA context with it."""
+
+    exit_code = 6
 
 
 @dataclass(slots=True)

@@ -34,8 +34,10 @@ test)
     2>&1 | tee "$out/test.log" | tail -n 60
   ;;
 kernels | models)
+  budget=4m
+  [ "$what" = models ] && budget=40s
   bounded python3 -m benchmarks gpu "$what" --slice "$slice" --out "$out/gpu.json" \
-    --budget "${BUDGET:-2m}" --limit "$((limit - SECONDS - 60))s"
+    --budget "${BUDGET:-$budget}" --limit "$((limit - SECONDS - 60))s"
   ;;
 sanitize)
   program=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer) || {
@@ -44,10 +46,12 @@ sanitize)
   }
   subset="cutlass_gemm or softmax or cutlass_conv or reduce or copy"
   BOLT_TEST_DEVICE=compile bounded python3 -m pytest -q -m gpu tests/gpu/test_grid.py -k "$subset" | tail -n 3 || true
+  status=0
   for tool in memcheck racecheck; do
     bounded "$program" --tool "$tool" --target-processes all --error-exitcode 9 \
-      python3 -m pytest -q -m gpu tests/gpu/test_grid.py -k "$subset" 2>&1 | tee "$out/$tool.log" | tail -n 15
+      python3 -m pytest -q -m gpu tests/gpu/test_grid.py -k "$subset" 2>&1 | tee "$out/$tool.log" | tail -n 15 || status=1
   done
+  exit $status
   ;;
 *)
   echo "unknown command $what; choose test, kernels, models, sanitize or check" >&2
