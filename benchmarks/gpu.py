@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,11 +101,16 @@ def models(
 
 
 @gpu.command()
-@click.argument("result", type=click.Path(path_type=Path, exists=True))
-def report(result: Path) -> None:
-    """Print RESULT (JSON) again."""
+@click.argument("results", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the rows of all to one file.")
+def report(results: tuple[Path, ...], out: Path | None) -> None:
+    """Print RESULTS (JSON) as one; where several have a row, the last one counts."""
     try:
-        click.echo(text(load(result)))
+        found = [load(path) for path in results]
+        merged = reduce(lambda whole, more: more.with_rows_before(whole.rows), found)
+        if out:
+            merged.save(out)
+        click.echo(text(merged))
     except BoltError as error:
         raise _ended(error) from error
 

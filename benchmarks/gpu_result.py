@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -84,7 +84,11 @@ class GpuResult:
     def with_rows(self, rows: Iterable[Row]) -> GpuResult:
         """Rows added; newer ones take the place of older ones."""
         known = {row.key: row for row in (*self.rows, *rows)}
-        return GpuResult(machine=self.machine, missing=self.missing, rows=tuple(known.values()))
+        return replace(self, rows=tuple(known.values()))
+
+    def with_rows_before(self, rows: Iterable[Row]) -> GpuResult:
+        """Older rows added, where there are no newer ones."""
+        return replace(self, rows=tuple(rows)).with_rows(self.rows)
 
     def save(self, path: Path) -> None:
         """Writes JSON; what was there stays whole until it is written."""

@@ -2,6 +2,7 @@
 # Tests and measures bolt on a machine with a GPU and without a network.
 # Usage, in the root of the repository: benchmarks/on_gpu.sh WHEELS test|kernels|models|sanitize|check [I/N]
 # WHEELS is the folder of `python -m benchmarks carry WHEELS`. Results are written to $OUT (default: gpu-results).
+# ONLY=text measures the rows whose name has it, BUDGET=time is that of bolt's search.
 # A command ends within LIMIT seconds (default 570); slices I/N split the work.
 set -euo pipefail
 
@@ -36,7 +37,7 @@ test)
 kernels | models)
   budget=4m
   [ "$what" = models ] && budget=40s
-  bounded python3 -m benchmarks gpu "$what" --slice "$slice" --out "$out/gpu.json" \
+  bounded python3 -m benchmarks gpu "$what" --slice "$slice" --only "${ONLY:-}" --out "$out/gpu.json" \
     --budget "${BUDGET:-$budget}" --limit "$((limit - SECONDS - 60))s"
   ;;
 sanitize)

@@ -117,6 +117,15 @@ def test_the_report_states_means_and_targets(tmp_path: Path) -> None:
     assert "0.80" in done.output and "50%" in done.output and "ort_cuda: not installed" in done.output
 
 
+def test_files_become_one(tmp_path: Path) -> None:
+    old, new, both = (tmp_path / f"{name}.json" for name in ("old", "new", "both"))
+    result(row(0.5), row(2.0, name="b")).save(old)
+    result(row(1.5), row(3.0, name="c")).save(new)
+    assert run("report", old, new, "--out", both).exit_code == 0
+    rows = {r.name: r.ratios["cublaslt"].median for r in gpu_result.load(both).rows}
+    assert rows == {"a 8x8x8": 1.5, "b": 2.0, "c": 3.0}
+
+
 def test_a_wrong_kernel_ends_the_command_with_a_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
