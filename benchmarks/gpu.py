@@ -33,6 +33,7 @@ _out = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("gpu.json"), show_default=True,
     help="JSON file that is written, or extended: rows it has are measured again only with --again.",
 )  # fmt: skip
+_jobs = click.option("--jobs", default=0, help="Compilers at a time [by cores and free memory].")
 _again = click.option("--again", is_flag=True, help="Measure rows that the file already has.")
 
 
@@ -48,7 +49,7 @@ def gpu() -> None:
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (_slice, _only, _budget, _limit, _dry, _out, _again):
+    for option in (_slice, _only, _budget, _limit, _dry, _out, _again, _jobs):
         function = option(function)
     return function
 
@@ -56,7 +57,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @gpu.command()
 @_options
 def kernels(
-    part: str, only: str, budget: str, limit: str, dry_run: bool, out: Path, again: bool
+    part: str, only: str, budget: str, limit: str, dry_run: bool, out: Path, again: bool, jobs: int
 ) -> None:  # fmt: skip
     """Matrix products and convolutions against cuBLASLt and cuDNN."""
     deadline = time.monotonic() + parse_budget(limit)
@@ -65,7 +66,9 @@ def kernels(
         wanted = _sliced(gpu_kernels.cases(), part, lambda c: f"{c.kind} {c.name} {c.epilogue}", only)
         wanted = [c for c in wanted if again or (c.kind, c.name, c.epilogue) not in before]
         with ProgressDisplay() as progress:
-            chosen = gpu_kernels.choose(wanted, gpu_target, 0 if dry_run else parse_budget(budget), progress)
+            chosen = gpu_kernels.choose(
+                wanted, gpu_target, 0 if dry_run else parse_budget(budget), progress, jobs=jobs
+            )
         if dry_run:
             for choice in chosen.values():
                 gpu_kernels.library(choice)
@@ -80,7 +83,15 @@ def kernels(
 @_options
 @click.option("--peers", default="eager,compile,ort_cuda", show_default=True, help="Engines beside bolt.")
 def models(
-    part: str, only: str, budget: str, limit: str, dry_run: bool, out: Path, again: bool, peers: str
+    part: str,
+    only: str,
+    budget: str,
+    limit: str,
+    dry_run: bool,
+    out: Path,
+    again: bool,
+    jobs: int,
+    peers: str,
 ) -> None:
     """Whole models against torch and ONNX Runtime's CUDA provider."""
     deadline = time.monotonic() + parse_budget(limit)
@@ -91,11 +102,16 @@ def models(
         seconds = 0 if dry_run else parse_budget(budget)
         if dry_run:
             for case in wanted:
-                opening = gpu_models.prepared(case, gpu_target, seconds)
+                opening = gpu_models.prepared(case, gpu_target, seconds, jobs=jobs)
                 click.echo(f"{case.name} batch {case.batch}: {opening.artifact}; nothing was run")
             return
         using, missing = gpu_models.engines(_known(peers))
-        _record(out, gpu_target, missing, gpu_models.measure(wanted, using, gpu_target, seconds, deadline))
+        _record(
+            out,
+            gpu_target,
+            missing,
+            gpu_models.measure(wanted, using, gpu_target, seconds, deadline, jobs=jobs),
+        )
     except BoltError as error:
         raise _ended(error) from error
 

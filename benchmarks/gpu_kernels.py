@@ -108,10 +108,10 @@ _SPECS: Any = {Product: product_spec, Convolution: convolution_spec}
 
 
 def choose(
-    wanted: Sequence[Case], target: Target, budget_s: float, progress: Progress = silent
+    wanted: Sequence[Case], target: Target, budget_s: float, progress: Progress = silent, *, jobs: int = 0
 ) -> dict[str, Choice]:
     """bolt's kernel for each case, compiled; by search within the budget."""
-    options = Options(targets=(target.name,), budget_s=budget_s, precision="fp16")
+    options = Options(targets=(target.name,), budget_s=budget_s, precision="fp16", jobs=jobs)
     return select([Problem(spec=case.spec) for case in wanted], target, options, progress)
 
 

@@ -47,21 +47,25 @@ def engines(names: Sequence[str]) -> tuple[list[Engine], dict[str, str]]:
     return usable, {name: r.reason for name, r in reasons.items() if r is not None}
 
 
-def prepared(case: Case, target: Target, budget_s: float, progress: Progress = silent) -> Opening:
+def prepared(
+    case: Case, target: Target, budget_s: float, progress: Progress = silent, *, jobs: int = 0
+) -> Opening:
     """The model's ONNX file and bolt's package for it.
 
     Raises:
         BoltError: the model can't be exported or compiled.
     """
     path = random_models.export(case.name, case.batch, cache_dir() / "random-models")
-    options = make(target=target.name, precision=_PRECISION, budget=budget_s, verify=False, ab=False)
+    options = make(
+        target=target.name, precision=_PRECISION, budget=budget_s, verify=False, ab=False, jobs=jobs
+    )
     artifact = driver.optimize(path, options, progress)
     return Opening(model=path, artifact=artifact.path, threads=0)
 
 
 def measure(
     wanted: Sequence[Case], using: Sequence[Engine], target: Target, budget_s: float, deadline: float,
-    progress: Progress = silent,
+    progress: Progress = silent, *, jobs: int = 0,
 ) -> Iterator[Row]:  # fmt: skip
     """A row for each case, as they are done; no case is begun after the deadline."""
     for case in wanted:
@@ -69,7 +73,7 @@ def measure(
             return
         empty = Row(kind="model", name=case.name, case=f"batch {case.batch}")
         try:
-            yield _measured(case, using, prepared(case, target, budget_s, progress), empty)
+            yield _measured(case, using, prepared(case, target, budget_s, progress, jobs=jobs), empty)
         except (BoltError, RuntimeError) as error:
             yield replace(empty, problem=f"{type(error).__name__}: {str(error)[:400]}")
 

@@ -3,6 +3,7 @@
 # Usage, in the root of the repository: benchmarks/on_gpu.sh WHEELS test|kernels|models|sanitize|check [I/N]
 # WHEELS is the folder of `python -m benchmarks carry WHEELS`. Results are written to $OUT (default: gpu-results).
 # ONLY=text measures the rows whose name has it, BUDGET=time is that of bolt's search.
+# JOBS is the number of compilers at a time (default: by cores and free memory).
 # A command ends within LIMIT seconds (default 570); slices I/N split the work.
 set -euo pipefail
 
@@ -17,19 +18,22 @@ if [ ! -e "$site/ready" ]; then
   touch "$site/ready"
 fi
 # Not the checkout's bolt/, which lacks graph/ and templates/: the installed one.
-export PYTHONPATH=$site PYTHONSAFEPATH=1 BOLT_CARRIED=$wheels PYTHONUNBUFFERED=1 PATH=$site/bin:/usr/local/cuda/bin:$PATH
+jobs=${JOBS:-0}
+export BOLT_TEST_JOBS=$jobs PYTHONPATH=$site PYTHONSAFEPATH=1 BOLT_CARRIED=$wheels PYTHONUNBUFFERED=1
+export PATH=$site/bin:/usr/local/cuda/bin:$PATH
 bounded() { timeout --kill-after=10 "$((limit - SECONDS))" "$@"; }
 
 case $what in
 check)
   nvidia-smi || true
+  free -g
   python3 -m bolt doctor || true
   ;;
 test)
   # The table of kernels, to which the tests add where they ran.
   cp benchmarks/results/cuda-kernels.json "$out/support.json"
-  # First everything is compiled on all cores, then the tests only run kernels.
-  BOLT_TEST_DEVICE=compile bounded python3 -m pytest -q -m "gpu and not slow" --slice "$slice" tests/gpu tests/kernels \
+  # First all is compiled on all cores, then the tests only run kernels.
+  BOLT_TEST_DEVICE=compile timeout "$((limit * 6 / 10))" python3 -m pytest -q -m "gpu and not slow" --slice "$slice" tests/gpu tests/kernels \
     2>&1 | tail -n 20 || true # what does not compile fails below, with its config
   bounded python3 -m pytest -q -m "gpu and not slow" --slice "$slice" --grid "$out/support.json" tests/gpu tests/kernels \
     2>&1 | tee "$out/test.log" | tail -n 60
@@ -37,7 +41,7 @@ test)
 kernels | models)
   budget=4m
   [ "$what" = models ] && budget=40s
-  bounded python3 -m benchmarks gpu "$what" --slice "$slice" --only "${ONLY:-}" --out "$out/gpu.json" \
+  bounded python3 -m benchmarks gpu "$what" --jobs "$jobs" --slice "$slice" --only "${ONLY:-}" --out "$out/gpu.json" \
     --budget "${BUDGET:-$budget}" --limit "$((limit - SECONDS - 60))s"
   ;;
 sanitize)

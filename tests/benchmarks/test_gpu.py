@@ -131,7 +131,7 @@ def test_a_wrong_kernel_ends_the_command_with_a_status(
 ) -> None:
     wrong = replace(row(), engines={"bolt": measured(None, problem="off by 3")}, ratios={})
     monkeypatch.setattr(gpu, "target", lambda dry_run: SM90A)
-    monkeypatch.setattr(gpu_kernels, "choose", lambda *a: {})
+    monkeypatch.setattr(gpu_kernels, "choose", lambda *a, **k: {})
     monkeypatch.setattr(gpu_kernels, "measure", lambda *a: iter([row(name="good"), wrong]))
     done = run("kernels", "--out", tmp_path / "gpu.json")
     assert done.exit_code == 1 and "off by 3" in done.output

@@ -5,7 +5,8 @@
     gpu        kernels run on the GPU, in a child process that dies alone when a kernel does
 
 `pytest -m gpu` chooses `gpu`. A test's target is replaced by the GPU's own, which runs the families of older
-architectures too; a test whose family or config does not exist there is skipped.
+architectures too; a test whose family or config does not exist there is skipped. BOLT_TEST_JOBS is the number
+of compilers at a time.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ def compile_wanted() -> list[str]:
 
 @functools.cache
 def _builder(target: Target) -> build.Builder:
-    compiler = for_target(target)
-    return build.Builder(target, compiler=compiler, cache=build.store(cache_dir()), reused=True)
+    compiler, jobs = for_target(target), int(os.environ.get("BOLT_TEST_JOBS", "0"))
+    return build.Builder(target, compiler=compiler, cache=build.store(cache_dir()), jobs=jobs, reused=True)
 
 
 @functools.cache
