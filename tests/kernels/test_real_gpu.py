@@ -16,7 +16,7 @@ from kernels.device_samples import ARITHMETIC, FAMILIES, sample
 
 from bolt.kernels.family import Candidate
 from bolt.search.measure import Worker
-from bolt.target import SM80
+from bolt.target import SM80, SM90A, SM100A
 
 pytestmark = pytest.mark.skipif(bool(said := emulator.obstacle()), reason=said)
 
@@ -68,3 +68,22 @@ def test_a_kernel_that_fails_is_named_and_the_next_one_runs(worker: Worker) -> N
     with pytest.raises(AssertionError, match=r"softmax first.*ILLEGAL_ADDRESS"):
         real_gpu.execute(worker, library(candidate), candidate.name, wild, "softmax first")
     test_what_a_kernel_wrote_comes_back(worker)
+
+
+def test_a_test_written_for_another_target_runs_on_the_gpus_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real_gpu, "target", lambda: SM90A)
+    candidate = softmax()
+    family, spec = candidate.family, candidate.spec
+    assert real_gpu.fitting(family, spec, SM80, None) is SM90A
+    with pytest.raises(pytest.skip.Exception, match="no config"):
+        real_gpu.fitting(family, spec, SM80, "another")
+    other = FAMILIES["cutlass_gemm_sm100"]
+    with pytest.raises(pytest.skip.Exception, match="does not compute this on sm90a"):
+        real_gpu.fitting(other, spec, SM100A, None)
+
+
+def test_what_is_wanted_twice_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real_gpu, "_WANTED", {})
+    for _ in range(2):
+        real_gpu.want(softmax())
+    assert list(real_gpu._WANTED) == [softmax().key]
