@@ -89,3 +89,18 @@ def test_hopper(build: Any) -> None:
     check(build(), SM90A, "fp16")
     model, sizes = open_twin(build)
     check(model, SM90A, "fp16", **sizes)
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+@named(TEXTS)
+def test_masks_of_attention_kernels(build: Any) -> None:
+    """A kernel reads its mask by eights: only where the keys are a multiple of 8 does one take the block."""
+    check(build(2, 16), SM80, "fp16")
+
+
+@NEEDS_EMULATOR
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_parts_of_concatenations_at_odd_channels(precision: str) -> None:
+    check(twins.densenet(2, growth=5), SM80, precision)
