@@ -15,7 +15,7 @@ from onnx_models import ModelBuilder
 from bolt import verify
 from bolt.driver import optimize
 from bolt.ep.artifact import Artifact
-from bolt.options import make
+from bolt.options import PRECISIONS, make
 
 pytestmark = pytest.mark.gpu
 
@@ -68,8 +68,20 @@ def packaged(model: onnx.ModelProto, precision: str, sizes: Mapping[str, int]) -
     )
 
 
-@pytest.mark.parametrize("precision", ("fp32", "tf32", "fp16", "bf16"))
-@pytest.mark.parametrize("name", MODELS)
+OFTEN = frozenset(
+    {("bottlenecks", "fp16"), ("bottlenecks-open", "fp16")}
+    | {("attention-open", precision) for precision in PRECISIONS}
+)
+"""What is also run without the slow ones: a model takes half a minute to compile on 16 cores."""
+
+CASES = [
+    pytest.param(name, precision, marks=() if (name, precision) in OFTEN else pytest.mark.slow)
+    for name in MODELS
+    for precision in PRECISIONS
+]
+
+
+@pytest.mark.parametrize("name,precision", CASES)
 def test_results(name: str, precision: str) -> None:
     model, sizes = MODELS[name]
     artifact = packaged(model, precision, sizes)
