@@ -62,7 +62,8 @@ class Device:
         self.do("cudaStreamCreate", ctypes.byref(self.stream))
 
     def select(self) -> None:
-        """Makes it the current device of the thread."""
+        """Makes it the current device of the thread, without what an earlier kernel's failure left behind."""
+        self.cuda.fake_cuda_reset()
         self.do("cudaSetDevice", self._ordinal)
 
     def do(self, function: str, *arguments: Any) -> None:

@@ -273,9 +273,6 @@ def arguments(**changes: int) -> Conv:
 MISALIGNED, INVALID, UNSUPPORTED = -1, -4, -11
 """Negated cutlass::Status."""
 
-NO_DRIVER = (35, 100)
-"""cudaErrorInsufficientDriver, cudaErrorNoDevice."""
-
 
 @needs_cutlass
 def test_an_implicit_gemm_compiles_and_its_host_side_answers(tmp_path: Path) -> None:
@@ -303,7 +300,7 @@ def test_an_implicit_gemm_compiles_and_its_host_side_answers(tmp_path: Path) -> 
     assert unit.workspace(arguments()) == FAMILY.scratch_bytes(spec, config, SM90A) == 0
     assert unit.run(arguments(x=8)) == MISALIGNED
     if not runs_here(SM90A):
-        assert unit.run(arguments()) in NO_DRIVER
+        assert unit.run(arguments()) > 0, "a cudaError_t: no driver, or the tests' own"
 
 
 @pytest.mark.slow

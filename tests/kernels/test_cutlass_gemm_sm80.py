@@ -394,9 +394,6 @@ def test_a_packed_b_has_contiguous_k_padded_to_whole_vectors() -> None:
 MISALIGNED, INVALID = -1, -4
 """Negated cutlass::Status."""
 
-NO_DRIVER = (35, 100)
-"""cudaErrorInsufficientDriver, cudaErrorNoDevice."""
-
 INPUTS = (extra(F32, ROW), extra(F16, FULL))
 MANY = (*INPUTS, extra(F32, COLUMN), extra(F32, SCALAR), extra(BF16, FULL))
 
@@ -480,7 +477,7 @@ def test_without_a_device_units_return_an_error(built: dict[str, Unit]) -> None:
     if runs_here(SM80):
         pytest.skip("needs a machine without a GPU")
     for name in ("f16", "f32", "tf32", "s8", "unaligned"):
-        assert built[name].run(arguments()) in NO_DRIVER, name
+        assert built[name].run(arguments()) > 0, f"{name}: a cudaError_t"
 
 
 @needs_cutlass

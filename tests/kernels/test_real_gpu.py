@@ -26,8 +26,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     for name, value in driver.environment("80").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(emulator.library().parent))
-    tests, known = str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, known]))
+    tests, known = str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *([known] if known else [])]))
     with Worker(0, "kernels.gpu_child") as child:
         yield child
 

@@ -33,7 +33,6 @@ extern "C" int NAME(void* const* p, const int64_t* d, void* scratch, CUstream_st
   return (int)cudaGetLastError();
 }
 """
-NO_DRIVER = (35, 100)  # cudaErrorInsufficientDriver, cudaErrorNoDevice
 
 
 def missing():
@@ -251,7 +250,7 @@ def test_device_and_host_code_link_and_load_without_a_driver(cache, compiler):
     assert host_code.resources.kernels == ()
     library = build.link(build.distinct([b.path] for b in built), compiler=compiler, cache=cache)
     loaded = ctypes.CDLL(str(library))
-    assert loaded.launcher((ctypes.c_void_p * 1)()) in NO_DRIVER or shutil.which("nvidia-smi")
+    assert loaded.launcher((ctypes.c_void_p * 1)()) > 0 or shutil.which("nvidia-smi"), "a cudaError_t"
     again = list(
         build.build([source("one"), source("two")], SM80, compiler=compiler, cache=cache, batched=True)
     )
