@@ -64,6 +64,7 @@ class Device:
     def select(self) -> None:
         """Makes it the current device of the thread, without what an earlier kernel's failure left behind."""
         self.cuda.fake_cuda_reset()
+        self.cuda.cudaGetLastError()
         self.do("cudaSetDevice", self._ordinal)
 
     def do(self, function: str, *arguments: Any) -> None:
