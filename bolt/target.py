@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bolt import gpu
@@ -73,6 +73,16 @@ class Target:
         """Whether its kernels run on a GPU."""
         return self.gpu is not None
 
+    @property
+    def has_vnni(self) -> bool:
+        """Whether a CPU's vectors multiply 8-bit integers, by fours, into 32-bit sums."""
+        return "avx512_vnni" in self.requires
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether a CPU's vectors multiply bfloat16, by pairs, into fp32 sums."""
+        return "avx512_bf16" in self.requires
+
 
 X86_AVX512 = Target(
     name="x86-avx512",
@@ -81,6 +91,18 @@ X86_AVX512 = Target(
     flags=("-march=x86-64-v4", "-mprefer-vector-width=512"),
     vector_lanes=16,
     vector_registers=32,
+)
+X86_AVX512_VNNI = replace(
+    X86_AVX512,
+    name="x86-avx512-vnni",
+    requires=(*X86_AVX512.requires, "avx512_vnni"),
+    flags=(*X86_AVX512.flags, "-mavx512vnni"),
+)
+X86_AVX512_BF16 = replace(
+    X86_AVX512_VNNI,
+    name="x86-avx512-bf16",
+    requires=(*X86_AVX512_VNNI.requires, "avx512_bf16"),
+    flags=(*X86_AVX512_VNNI.flags, "-mavx512bf16"),
 )
 X86_AVX2 = Target(
     name="x86-avx2",
@@ -107,7 +129,7 @@ AARCH64_PORTABLE = Target(
     vector_registers=32,
 )
 
-CPU_TARGETS = (X86_AVX512, X86_AVX2, X86_PORTABLE, AARCH64_PORTABLE)
+CPU_TARGETS = (X86_AVX512_BF16, X86_AVX512_VNNI, X86_AVX512, X86_AVX2, X86_PORTABLE, AARCH64_PORTABLE)
 """Best first: `detect` and the EP take the first row the machine can run."""
 
 
