@@ -17,6 +17,7 @@ class DType:
         onnx: `onnx.TensorProto.DataType` number.
         numpy: NumPy dtype string (of the in-memory representation).
         cxx: C++ spelling (of the 16-bit floats: CUDA's).
+        cpu: C++ spelling in kernels of a CPU; "" where they don't have the type.
         size_bytes: bytes of one element.
         cutlass: spelling in CUTLASS.
     """
@@ -25,6 +26,7 @@ class DType:
     onnx: int
     numpy: str
     cxx: str
+    cpu: str
     size_bytes: int
     cutlass: str
 
@@ -42,19 +44,22 @@ class DType:
         return self.name
 
 
-F32 = DType(name="f32", onnx=1, numpy="float32", cxx="float", size_bytes=4, cutlass="float")
-U8 = DType(name="u8", onnx=2, numpy="uint8", cxx="uint8_t", size_bytes=1, cutlass="uint8_t")
-S8 = DType(name="s8", onnx=3, numpy="int8", cxx="int8_t", size_bytes=1, cutlass="int8_t")
-S32 = DType(name="s32", onnx=6, numpy="int32", cxx="int32_t", size_bytes=4, cutlass="int32_t")
-S64 = DType(name="s64", onnx=7, numpy="int64", cxx="int64_t", size_bytes=8, cutlass="int64_t")
-BOOL = DType(name="bool", onnx=9, numpy="bool", cxx="bool", size_bytes=1, cutlass="bool")
+F32 = DType(name="f32", onnx=1, numpy="float32", cxx="float", cpu="float", size_bytes=4, cutlass="float")
+U8 = DType(name="u8", onnx=2, numpy="uint8", cxx="uint8_t", cpu="uint8_t", size_bytes=1, cutlass="uint8_t")
+S8 = DType(name="s8", onnx=3, numpy="int8", cxx="int8_t", cpu="int8_t", size_bytes=1, cutlass="int8_t")
+S32 = DType(name="s32", onnx=6, numpy="int32", cxx="int32_t", cpu="int32_t", size_bytes=4, cutlass="int32_t")
+S64 = DType(name="s64", onnx=7, numpy="int64", cxx="int64_t", cpu="int64_t", size_bytes=8, cutlass="int64_t")
+BOOL = DType(name="bool", onnx=9, numpy="bool", cxx="bool", cpu="bool", size_bytes=1, cutlass="bool")
 
-F16 = DType(name="f16", onnx=10, numpy="float16", cxx="__half", size_bytes=2, cutlass="cutlass::half_t")
+F16 = DType(
+    name="f16", onnx=10, numpy="float16", cxx="__half", cpu="", size_bytes=2, cutlass="cutlass::half_t"
+)
 BF16 = DType(
     name="bf16",
     onnx=16,
     numpy="bfloat16",
     cxx="__nv_bfloat16",
+    cpu="bf16_t",
     size_bytes=2,
     cutlass="cutlass::bfloat16_t",
 )

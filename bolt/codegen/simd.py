@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from bolt.codegen.cxx import f32
 from bolt.epilogue import OPS, Epilogue
+from bolt.ops.spec import Operand, Spec
+from bolt.types import BF16, F32, LARGEST
 
 
 def emit(
@@ -38,3 +40,20 @@ def emit(
             text = OPS[node.op].simd.format(*args, **params)
         lines.append(f"const vf {prefix}{index} = {text};")
     return lines, f"{prefix}{len(epilogue.nodes) - 1}"
+
+
+def stored(spec: Spec, value: str) -> str:
+    """`value` ready to be stored: what may be a mask of -3.4e38 must not become -inf in BF16."""
+    return f"bf16_range({value})" if spec.out.dtype is BF16 and _may_mask(spec) else value
+
+
+def _may_mask(spec: Spec) -> bool:
+    """Whether numbers near the end of fp32's range may come in: constants, fp32 elements (biases aside)."""
+    constants = (abs(n.params[0]) for n in spec.epilogue.nodes if n.op == "const")
+    return any(c > LARGEST[BF16] / 2 for c in constants) or any(map(_is_spread, spec.extras))
+
+
+def _is_spread(extra: Operand) -> bool:
+    """Whether an epilogue input holds fp32 values beyond one per channel."""
+    outer = zip(extra.dims[:-1], extra.strides[:-1], strict=True)
+    return extra.dtype is F32 and any(d != 1 and s != 0 for d, s in outer)

@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from bolt.codegen.simd import emit
+from bolt.codegen.simd import emit, stored
 from bolt.epilogue import OPS, Epilogue
 from bolt.kernels.family import argument_names
 from bolt.kernels.rows import product, total
 from bolt.ops.spec import Operand, Spec
 from bolt.report import Rejection
-from bolt.types import F32
+from bolt.types import BF16, F32, S8, U8, DType
 
 LONG_EPILOGUE = 8.0
 """Vector instructions from which on an epilogue is not unrolled over the tile: code size and compile time."""
 
 
+STORAGE = (F32, BF16, U8, S8)
+"""Types a tile can read epilogue inputs from and write its output to."""
+
+
 def only_f32(spec: Spec, family: str) -> Rejection | None:
-    """The reason why an fp32 tile can't compute `spec`, if there is one."""
+    """The reason why a tile of fp32 operands can't compute `spec`, if there is one."""
+    return wrong_storage(spec, family, output=(F32,), extras=(F32,))
+
+
+def wrong_storage(
+    spec: Spec,
+    family: str,
+    *,
+    a: Sequence[DType] = (F32,),
+    b: Sequence[DType] = (F32,),
+    output: Sequence[DType] = STORAGE,
+    extras: Sequence[DType] = STORAGE,
+) -> Rejection | None:
+    """The reason why a tile can't read or write the operands of `spec`, if there is one.
+
+    Args:
+        spec: a spec whose operands 1 and 2 are multiplied.
+        family: who asks.
+        a, b, output, extras: types that operand 1, operand 2, the output and epilogue inputs may have.
+    """
+    allowed = (output, a, b)
     for index, operand in enumerate(spec.operands):
-        if operand.dtype != F32:
-            reason = f"operand {index} is {operand.dtype}; the family computes f32"
+        known = allowed[index] if index < spec.extra_base else extras
+        if operand.dtype not in known:
+            names = " or ".join(d.name for d in known)
+            reason = f"operand {index} is {operand.dtype}; the family takes {names}"
             return Rejection(stage="supports", subject=family, reason=reason)
     if spec.out.strides[-1] != 1 or any(e.strides[-1] not in (0, 1) for e in spec.extras):
         reason = "the innermost stride of the output is not 1, or of an epilogue input not 0 or 1"
@@ -40,10 +67,10 @@ def epilogue_cycles(epilogue: Epilogue) -> float:
     return (epilogue_cost(epilogue) + epilogue.inputs) / 2
 
 
-def finish_context(spec: Spec, *, step: int = 1, grid: bool = False) -> dict[str, Any]:
+def finish_context(spec: Spec, *, step: int = 1, grid: bool = False, weights: DType = F32) -> dict[str, Any]:
     """Substitutions for a tile of every `step`-th pixel along dim 2 of the 4-D output.
 
-    The pixels are in one row, or in rows of `W` along dim 1 when `grid`.
+    The pixels are in one row, or in rows of `W` along dim 1 when `grid`. `weights` is their packed type.
 
     The template has the coordinates `n`, `y`, `x` of the tile's first pixel and `panel.k`, its first channel,
     in scope, and `i`, `j`, `lanes` in its loops.
@@ -59,17 +86,22 @@ def finish_context(spec: Spec, *, step: int = 1, grid: bool = False) -> dict[str
         load=lambda e: f"held{e}" if e in hoisted else _load(e, pixel[e], strides[e][3]),
     )
     return {
-        "out": f"(float*)p[0] + {_offset(names[0]['strides'])}",
+        "weights": weights.cpu,
+        "out_type": spec.out.dtype.cpu,
+        "out": f"({spec.out.dtype.cpu}*)p[0] + {_offset(names[0]['strides'])}",
         "out_pixel": _pixel(names[0]["strides"], step, grid=grid),
-        "extras": [
-            f"const float* in{e} = (const float*)p[{spec.extra_base + e}] + {_offset(strides[e])};"
-            for e in extras
-        ],
+        "extras": [_pointer(spec, e, _offset(strides[e])) for e in extras],
         "hoisted": [f"const vf held{e} = {_load(e, pixel[e], strides[e][3])};" for e in hoisted],
         "body": body,
-        "result": result,
+        "result": stored(spec, result),
         "rolled": epilogue_cost(spec.epilogue) >= LONG_EPILOGUE,
     }
+
+
+def _pointer(spec: Spec, extra: int, offset: str) -> str:
+    index = spec.extra_base + extra
+    cxx = spec.operands[index].dtype.cpu
+    return f"const {cxx}* in{extra} = (const {cxx}*)p[{index}] + {offset};"
 
 
 def _offset(strides: list[str]) -> str:

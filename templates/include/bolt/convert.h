@@ -3,10 +3,26 @@
 #pragma once
 #include "bolt/simd.h"
 
-BOLT_INLINE vf vload_as(const float* p) { return vload(p); }
-BOLT_INLINE vf vload_as_n(const float* p, int64_t n) { return vload_n(p, n); }
-BOLT_INLINE void vstore_as(float* p, vf x) { vstore(p, x); }
-BOLT_INLINE void vstore_as_n(float* p, vf x, int64_t n) { vstore_n(p, x, n); }
+#define BOLT_AS(T)                                                           \
+  BOLT_INLINE vf vload_as(const T* p) { return vload(p); }                   \
+  BOLT_INLINE vf vload_as_n(const T* p, int64_t n) { return vload_n(p, n); }
+BOLT_AS(float)
+BOLT_AS(bf16_t)
+BOLT_AS(uint8_t)
+BOLT_AS(int8_t)
+#undef BOLT_AS
+#define BOLT_AS(T)                                                           \
+  BOLT_INLINE void vstore_as(T* p, vf x) { vstore(p, x); }                   \
+  BOLT_INLINE void vstore_as_n(T* p, vf x, int64_t n) { vstore_n(p, x, n); }
+BOLT_AS(float)
+BOLT_AS(bf16_t)
+#undef BOLT_AS
+
+// Toward zero, and then the lowest 8 bits.
+BOLT_INLINE void vstore_as(uint8_t* p, vf x) { narrow_8(p, __builtin_convertvector(x, vi)); }
+BOLT_INLINE void vstore_as(int8_t* p, vf x) { narrow_8(p, __builtin_convertvector(x, vi)); }
+BOLT_INLINE void vstore_as_n(uint8_t* p, vf x, int64_t n) { narrow_8_n(p, __builtin_convertvector(x, vi), n); }
+BOLT_INLINE void vstore_as_n(int8_t* p, vf x, int64_t n) { narrow_8_n(p, __builtin_convertvector(x, vi), n); }
 
 // Plain loops over a small array: both compilers turn them into the widening and narrowing instructions,
 // which GCC does not do for __builtin_convertvector of 8-bit elements.

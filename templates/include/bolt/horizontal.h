@@ -66,8 +66,12 @@ BOLT_INLINE float vreduce(int64_t count, F value) {
 }
 
 // n elements at p; a plain load for a whole vector.
-BOLT_INLINE vf vload_upto(const float* p, int64_t n) { return n == VL ? vload(p) : vload_n(p, n); }
-BOLT_INLINE void vstore_upto(float* p, vf x, int64_t n) {
+template <class T>
+BOLT_INLINE vf vload_upto(const T* p, int64_t n) {
+  return n == VL ? vload(p) : vload_n(p, n);
+}
+template <class T>
+BOLT_INLINE void vstore_upto(T* p, vf x, int64_t n) {
   if (n == VL) {
     vstore(p, x);
   } else {

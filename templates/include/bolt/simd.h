@@ -95,4 +95,5 @@ BOLT_INLINE vf vmin_nan(vf a, vf b) { return a == a ? vmin(a, b) : a; }
 BOLT_INLINE vf vrelu(vf x) { return vmax(vf{}, x); }
 BOLT_INLINE vf vclip(vf x, vf lo, vf hi) { return vmin(hi, vmax(lo, x)); }
 
+#include "bolt/storage.h"
 #include "bolt/vmath.h"

@@ -70,12 +70,12 @@ BOLT_INLINE void mac_strided(vf (&acc)[MR][NV], const float* a, int64_t step, in
 }
 
 // Loads and stores of the first `lanes` lanes; without TAIL the compiler knows that it is all of them.
-template <bool TAIL>
-BOLT_INLINE vf load_lanes(const float* p, int64_t lanes) {
+template <bool TAIL, class T>
+BOLT_INLINE vf load_lanes(const T* p, int64_t lanes) {
   return !TAIL || lanes == VL ? vload(p) : vload_n(p, lanes);
 }
-template <bool TAIL>
-BOLT_INLINE void store_lanes(float* p, vf x, int64_t lanes) {
+template <bool TAIL, class T>
+BOLT_INLINE void store_lanes(T* p, vf x, int64_t lanes) {
   if (!TAIL || lanes == VL)
     vstore(p, x);
   else
