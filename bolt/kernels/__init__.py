@@ -9,6 +9,7 @@ from bolt.kernels.cpu_depthwise import CpuDepthwise
 from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
+from bolt.kernels.cpu_grouped import CpuGrouped
 from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.cpu_pool import CpuPool
@@ -53,6 +54,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
     CpuConv(),
     CpuWinograd(),
     CpuDepthwise(),
+    CpuGrouped(),
     CpuConvTranspose(),
     CpuGemm(),
 )

@@ -17,6 +17,7 @@ from bolt.kernels.cpu_depthwise import CpuDepthwise
 from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
+from bolt.kernels.cpu_grouped import CpuGrouped
 from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.cpu_pool import CpuPool
@@ -178,6 +179,7 @@ def _gather() -> Sample:
 
 _WINOGRAD = Conv(n=2, h=7, w=9, c=19, k=37, kernel=(3, 3), pad=(1, 1), c_wide=21, k_wide=40)
 _DEPTHWISE = Conv(n=2, h=9, w=12, c=21, k=21, groups=21, kernel=(3, 3), pad=(1, 1), stride=(2, 2))
+_GROUPED = Conv(n=2, h=9, w=12, c=22, k=22, groups=11, kernel=(3, 3), pad=(1, 1), stride=(2, 2))
 _CONV = Conv(n=2, h=6, w=9, c=13, k=33, kernel=(3, 3), pad=(1, 1))
 
 SAMPLES: dict[str, Sample] = {
@@ -189,6 +191,8 @@ SAMPLES: dict[str, Sample] = {
     "winograd_run_time": _dynamic_conv(CpuWinograd(), replace(_WINOGRAD, c_wide=0, k_wide=0), tolerance=4e-5),
     "depthwise": _conv(CpuDepthwise(), _DEPTHWISE, tolerance=0),
     "depthwise_run_time": _dynamic_conv(CpuDepthwise(), replace(_DEPTHWISE, epilogue="gate")),
+    "grouped": _conv(CpuGrouped(), _GROUPED, tolerance=0),
+    "grouped_run_time": _dynamic_conv(CpuGrouped(), replace(_GROUPED, epilogue="gate")),
     "conv_transpose": Sample(family=CpuConvTranspose(), spec=_conv_transpose(), tolerance=0),
     "conv_transpose_run_time": _run_time(
         CpuConvTranspose(),

@@ -8,6 +8,13 @@
 #endif
 #endif
 
+// Lane i takes lane number i of the list.
+#ifdef BOLT_HAS_SHUFFLE
+#define vpick(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#else
+#define vpick(x, ...) __builtin_shuffle(x, vi{__VA_ARGS__})
+#endif
+
 #ifdef BOLT_HAS_SHUFFLE
 template <int... I>
 struct Lanes {};
