@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from bolt.codegen.cxx import f32
 from bolt.codegen.render import render
 from bolt.kernels.loops import collapse, nest, outer_of, walk
@@ -10,15 +12,17 @@ from bolt.ops.pointwise import FillSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
-from bolt.types import BOOL, F32, DType
+from bolt.types import BF16, BOOL, F32, DType, convert
 
 
 def _literal(value: float, dtype: DType) -> str:
     if dtype is F32:
         return f32(value)
+    if dtype is BF16:
+        return f"bf16_t{{{convert(np.array(value), dtype).view(np.uint16):#06x}}}"
     if dtype is BOOL:
         return "true" if value else "false"
-    return f"({dtype.cxx})INT64_C({int(value)})"
+    return f"({dtype.cpu})INT64_C({int(value)})"
 
 
 class CpuFill(PlainFamily):
@@ -32,7 +36,9 @@ class CpuFill(PlainFamily):
             return self.reject(spec, "not a fill spec")
         if len(spec.operands) != 1 or not spec.out.dims or not spec.epilogue.is_identity:
             return self.reject(spec, "a fill has one output of rank 1 or more and no epilogue")
-        if spec.out.dtype is not F32 and spec.value != int(spec.value):
+        if not spec.out.dtype.cpu:
+            return self.reject(spec, f"kernels of a CPU have no {spec.out.dtype}")
+        if not spec.out.dtype.is_float and spec.value != int(spec.value):
             return self.reject(spec, f"{spec.value} is not a value of type {spec.out.dtype.name}")
         return None
 
@@ -44,7 +50,7 @@ class CpuFill(PlainFamily):
             "cpu_fill.cc.jinja",
             {
                 "name": name,
-                "type": spec.out.dtype.cxx,
+                "type": spec.out.dtype.cpu,
                 "value": _literal(spec.value, spec.out.dtype),
                 "walk_type": f"Walk<{len(outer)}, 1>",
                 "walk": walk(outer),

@@ -17,7 +17,6 @@ from bolt.ops.rows import ReduceSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
-from bolt.types import F32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +83,8 @@ class CpuReduce(PlainFamily):
         if spec.kind not in KINDS:
             return self.reject(spec, f"no reduction is called {spec.kind!r}")
         reason = rowwise.unsupported(spec)
-        if reason is None and spec.operands[1].dtype is not F32:
-            reason = "the input is not f32"
+        if reason is None and spec.operands[1].dtype not in rowwise.STORAGE:
+            reason = f"the input is {spec.operands[1].dtype}"
         return self.reject(spec, reason) if reason else None
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:

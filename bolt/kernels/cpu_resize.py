@@ -62,7 +62,7 @@ class CpuResize(PlainFamily):
         if draw is not None:
             target_names = argument_names(spec)[0]
             images, strides = target_names["dims"][0], target_names["strides"]
-            plain = {**common, "images": images, "target": strides, "draw": draw}
+            plain = {**common, "images": images, "target": strides, "draw": draw, "type": spec.out.dtype.cpu}
             return render("cpu_resize_plain.cc.jinja", plain)
         operands = (0, *rowwise.extras_of(spec))
         acc = _LINEAR_ACC if spec.mode == "linear" else _NEAREST_ACC
@@ -76,7 +76,7 @@ _FEW = 4
 
 _DRAW_LINEAR = "linear_line<{c}>(y, low, image + row.high * {row_step}, row.weight, strip, width);"
 _DRAW_NEAREST = """if (row.low == above && line % rows.out != 0) {{
-      __builtin_memcpy(y, y - {line_step}, (size_t)width * {c} * sizeof(float));
+      __builtin_memcpy(y, y - {line_step}, (size_t)width * {c} * sizeof *y);
     }} else {{
       nearest_line<{c}>(y, low, {pixel_step}, strip, width);
     }}
@@ -88,12 +88,12 @@ def _draw(spec: ResizeSpec) -> str | None:
     c, source = spec.out.dims[3], spec.operands[1]
     if c is None or spec.out.strides[2:] != (c, 1):
         return None
-    if not spec.epilogue.is_identity or spec.out.dtype is not F32:
+    if not spec.epilogue.is_identity or spec.out.dtype is not source.dtype:
         return None
     out_steps, source_steps = (argument_names(spec)[i]["strides"] for i in (0, 1))
     if spec.mode == "nearest":
         return _DRAW_NEAREST.format(c=c, line_step=out_steps[1], pixel_step=source_steps[2])
-    if c <= _FEW and source.strides[2] == c:
+    if c <= _FEW and source.strides[2] == c and source.dtype is F32:
         return _DRAW_LINEAR.format(c=c, row_step=source_steps[1])
     return None
 

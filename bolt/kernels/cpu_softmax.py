@@ -16,14 +16,14 @@ from bolt.types import F32
 def _passes(spec: SoftmaxSpec) -> dict[str, str]:
     """What the second pass keeps in the output, and the third makes of it.
 
-    Epilogue inputs may share the output's memory, so with any of them the exponentials are computed again
-    instead of being kept there.
+    Epilogue inputs may share the output's memory, and other types than fp32 would round twice: then the
+    exponentials are computed again instead of being kept there.
     """
     if spec.log:
         acc = "(vload_upto(x + i, n) - top) - norm"
         return {"keep": "", "norm": "vlog(sum)", "acc": acc}
     norm = "1.0f / sum"
-    if spec.extras:
+    if spec.extras or spec.out.dtype is not F32:
         return {"keep": "", "norm": norm, "acc": "vexp_nonpositive(vload_upto(x + i, n) - top) * norm"}
     return {"keep": "vstore_upto(y + i, e, n);", "norm": norm, "acc": "vload_upto(y + i, n) * norm"}
 
@@ -38,8 +38,6 @@ class CpuSoftmax(PlainFamily):
         if not isinstance(spec, SoftmaxSpec):
             return self.reject(spec, "not a softmax spec")
         reason = rowwise.unsupported(spec) or rowwise.unsupported_input(spec)
-        if reason is None and spec.out.dtype is not F32:
-            reason = "the output is not f32"
         return self.reject(spec, reason) if reason else None
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:

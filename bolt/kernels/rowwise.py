@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bolt.codegen.simd import emit
+from bolt.codegen.simd import emit, stored
 from bolt.kernels.family import argument_names
 from bolt.kernels.loops import Loop, collapse, nest_of, outer_of, walk
 from bolt.ops.spec import Operand, Spec
-from bolt.types import F32
+from bolt.types import BF16, F32, S8, U8
+
+STORAGE = (F32, BF16, U8, S8)
+"""Types a row of input may have."""
 
 
 def unsupported(spec: Spec) -> str | None:
     """Why the output and the epilogue inputs of `spec` don't fit rows, or None when they do."""
+    if any(not o.dtype.cpu for o in spec.operands):
+        return "kernels of a CPU don't have the type of an operand"
     if spec.constants:
         return "constants are operands like any other here: nothing to pack"
     if spec.out.strides[-1] != 1 and spec.out.dims[-1] != 1:
@@ -32,10 +37,10 @@ def unsupported(spec: Spec) -> str | None:
 
 
 def unsupported_input(spec: Spec) -> str | None:
-    """Why operand 1 is not read as rows of fp32, or None when it is."""
+    """Why operand 1 is not read in rows, or None when it is."""
     source = spec.operands[1]
-    if source.dtype is not F32:
-        return "the input is not f32"
+    if source.dtype not in STORAGE:
+        return f"the input is {source.dtype}, not {', '.join(d.name for d in STORAGE)}"
     if source.strides[-1] != 1 and source.dims[-1] != 1:
         return "the input's innermost stride is not 1"
     return None
@@ -93,22 +98,32 @@ def context(
     ]
     statements, result = emit(spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"])
     return {
-        "out": spec.out.dtype.cxx,
+        "out": spec.out.dtype.cpu,
+        "source_type": spec.operands[min(1, len(spec.operands) - 1)].dtype.cpu,
+        "store": store(spec),
         "out_start": start(spec, operands, 0, along, walk_name),
         "inputs": inputs,
         "statements": statements,
-        "result": result,
+        "result": stored(spec, result),
         "arguments": "".join(f"x{x['index']}, " for x in inputs),
         "walk_type": f"Walk<{len(loops)}, {len(operands)}>",
         "walk": walk(loops),
     }
 
 
+def store(spec: Spec) -> str:
+    """The function of convert.h that stores a vector of the output; with `_n` behind it, part of one.
+
+    8-bit integers are quantized values: rounded and saturated, but for pointwise kernels, which also are Cast.
+    """
+    return "vstore" if spec.out.dtype in (U8, S8) and spec.op != "pointwise" else "vstore_as"
+
+
 def start(
     spec: Spec, operands: Sequence[int], index: int, along: tuple[str, int] | None, walk_name: str
 ) -> str:
     """C++ pointer to operand `index` at the walk's position."""
-    dtype = spec.operands[index].dtype.cxx
+    dtype = spec.operands[index].dtype.cpu
     const = "const " if index else ""
     pixel = f" + {along[0]} * {argument_names(spec)[index]['strides'][along[1]]}" if along else ""
     return f"({const}{dtype}*)p[{index}] + {walk_name}.offset[{operands.index(index)}]{pixel}"
@@ -121,6 +136,6 @@ def _advances(operand: Operand) -> bool:
 def _input(operand: Operand, index: int, pointer: str, *, moves: bool) -> dict[str, Any]:
     """How the template declares, passes and loads one epilogue input."""
     if moves:
-        cxx, load = f"const {operand.dtype.cxx}*", f"load<TAIL>(x{index} + i, n)"
+        cxx, load = f"const {operand.dtype.cpu}*", f"load<TAIL>(x{index} + i, n)"
         return {"index": index, "type": cxx, "start": pointer, "load": load}
     return {"index": index, "type": "vf", "start": f"vset((float)*({pointer}))", "load": f"x{index}"}

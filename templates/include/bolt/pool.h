@@ -20,13 +20,13 @@ BOLT_INLINE Taps taps_at(int64_t position, int64_t stride, int64_t pad, int64_t 
 }
 
 // U neighbouring vectors joined over rows x columns taps; x is the first tap. n < VL for a partial vector (U = 1).
-template <class Op, int U>
-BOLT_INLINE void pool_window(vf* acc, const float* x, int64_t rows, int64_t row_step, int64_t columns,
+template <class Op, int U, class T>
+BOLT_INLINE void pool_window(vf* acc, const T* x, int64_t rows, int64_t row_step, int64_t columns,
                              int64_t column_step, int64_t n) {
   for (int u = 0; u < U; u++) acc[u] = vset(Op::start);
   for (int64_t i = 0; i < rows; i++) {
     for (int64_t j = 0; j < columns; j++) {
-      const float* const tap = x + i * row_step + j * column_step;
+      const T* const tap = x + i * row_step + j * column_step;
       for (int u = 0; u < U; u++) acc[u] = Op::join(acc[u], vload_upto(tap + u * VL, n));
     }
   }

@@ -20,8 +20,8 @@ struct Window {
 
 // U neighbouring vectors, each joined over the window; the last lanes beyond n of a partial vector (U = 1) are
 // not read. At least four independent chains hide the latency of `join`; blocks of 128 rows keep sums accurate.
-template <class Op, class Map, int U>
-BOLT_INLINE void reduce_columns(vf* total, const float* x, const Window& w, int64_t n) {
+template <class Op, class Map, int U, class T>
+BOLT_INLINE void reduce_columns(vf* total, const T* x, const Window& w, int64_t n) {
   constexpr int CHAINS = U < 4 ? 4 / U : 1;
   for (int u = 0; u < U; u++) total[u] = vset(Op::start);
   for (int64_t i0 = 0; i0 < w.r0; i0++) {
@@ -31,7 +31,7 @@ BOLT_INLINE void reduce_columns(vf* total, const float* x, const Window& w, int6
       for (int c = 0; c < CHAINS; c++) {
         for (int u = 0; u < U; u++) block[c][u] = vset(Op::start);
       }
-      const float* row = x + i0 * w.step0 + start * w.step1;
+      const T* row = x + i0 * w.step0 + start * w.step1;
       int64_t i1 = start;
       for (; i1 + CHAINS <= end; i1 += CHAINS, row += CHAINS * w.step1) {
         for (int c = 0; c < CHAINS; c++) {
@@ -51,11 +51,11 @@ BOLT_INLINE void reduce_columns(vf* total, const float* x, const Window& w, int6
 }
 
 // One element of the output; r1 is contiguous.
-template <class Op, class Map>
-BOLT_INLINE float reduce_row(const float* x, const Window& w) {
+template <class Op, class Map, class T>
+BOLT_INLINE float reduce_row(const T* x, const Window& w) {
   vf total = vset(Op::start);
   for (int64_t i0 = 0; i0 < w.r0; i0++) {
-    const float* const row = x + i0 * w.step0;
+    const T* const row = x + i0 * w.step0;
     const float part = vreduce<Op>(w.r1, [&](int64_t i, int64_t n) { return Map::map(vload_upto(row + i, n)); });
     total = Op::join(total, vset(part));
   }
@@ -63,11 +63,11 @@ BOLT_INLINE float reduce_row(const float* x, const Window& w) {
 }
 
 // One element of the output, any strides.
-template <class Op, class Map>
-BOLT_INLINE float reduce_strided(const float* x, const Window& w) {
+template <class Op, class Map, class T>
+BOLT_INLINE float reduce_strided(const T* x, const Window& w) {
   vf total = vset(Op::start);
   for (int64_t i0 = 0; i0 < w.r0; i0++) {
-    const float* const row = x + i0 * w.step0;
+    const T* const row = x + i0 * w.step0;
     const float part = vreduce<Op>(w.r1, [&](int64_t i, int64_t n) {
       vf values = {};
       for (int64_t j = 0; j < n; j++) values[j] = row[(i + j) * w.step1];

@@ -10,10 +10,10 @@ BOLT_INLINE vf vlerp(vf a, vf b, vf weight) { return a + (b - a) * weight; }
 enum { STRIP = 256 };
 
 // One line of nearest pixels of C channels, all contiguous.
-template <int C>
-BOLT_INLINE void nearest_line(float* y, const float* source, int64_t pixel_step, const Blend* strip, int64_t width) {
+template <int C, class T>
+BOLT_INLINE void nearest_line(T* y, const T* source, int64_t pixel_step, const Blend* strip, int64_t width) {
   for (int64_t j = 0; j < width; j++) {
-    __builtin_memcpy(y + j * C, source + strip[j].low * pixel_step, C * sizeof(float));
+    __builtin_memcpy(y + j * C, source + strip[j].low * pixel_step, C * sizeof(T));
   }
 }
 
