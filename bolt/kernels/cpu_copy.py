@@ -1,6 +1,7 @@
 """`cpu_copy`: moves elements between two strided views.
 
-The way is picked from the strides: contiguous rows by memcpy, an inner broadcast as a fill, two different
+Elements of one type are moved as they are, fp32 and bf16 are converted into each other. The way is picked
+from the strides: contiguous rows by memcpy, an inner broadcast as a fill, two different
 contiguous axes as a tiled transpose (few channels: interleave), anything else one element at a time.
 """
 
@@ -16,8 +17,11 @@ from bolt.ops.pointwise import CopySpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
+from bolt.types import BF16, F32
 
-_UNSIGNED = {1: "uint8_t", 4: "uint32_t", 8: "uint64_t"}
+UNSIGNED = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
+"""What stands for elements that are only moved, by their size."""
+_CONVERTED = (F32, BF16)
 _FEW = 4
 """Up to so many channels go through an interleave instead of a transpose."""
 _SHORT_BYTES = 64
@@ -111,21 +115,23 @@ class CpuCopy(PlainFamily):
             return self.reject(spec, "a copy has no epilogue")
         if len(spec.operands) != 2 or spec.constants:
             return self.reject(spec, "a copy has one output and one input, neither of them packed")
-        if spec.out.dtype != spec.operands[1].dtype or spec.out.dtype.size_bytes not in _UNSIGNED:
-            return self.reject(spec, "the two types differ, or elements are not of 1, 4 or 8 bytes")
+        types = (spec.out.dtype, spec.operands[1].dtype)
+        if types[0] != types[1] and not set(types) <= set(_CONVERTED):
+            return self.reject(spec, f"there is no conversion from {types[1]} to {types[0]}")
         if not spec.out.dims:
             return self.reject(spec, "rank 0: use rank 1")
         return None
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
-        size = spec.out.dtype.size_bytes
-        way = _short(_way(spec), size)
+        types = [o.dtype for o in spec.operands]
+        way = _short(_way(spec), max(t.size_bytes for t in types))
+        y, x = (t.cpu if types[0] != types[1] else UNSIGNED[t.size_bytes] for t in types)
         return render(
             "cpu_copy.cc.jinja",
             {
                 "name": name,
-                "type": _UNSIGNED[size],
-                "size": size,
+                "to": y,
+                "from": x,
                 "walk_type": f"Walk<{len(way.outer)}, 2>",
                 "walk": walk(way.outer),
                 "row": way.row.dim,

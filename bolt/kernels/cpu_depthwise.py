@@ -1,4 +1,8 @@
-"""Depthwise convolution on the CPU: one vector of channels at a time, no reduction over channels."""
+"""Depthwise convolution on the CPU: one vector of channels at a time, no reduction over channels.
+
+Products are of fp32 numbers whatever the operands are stored as: there is nothing to multiply in pairs, and
+sums of products of 8-bit integers are exact in fp32 (up to 2^24).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
+from bolt.kernels.finish import STORAGE, as_operand, epilogue_cycles, finish_context, wrong_storage
 from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, Cut
 from bolt.kernels.rows import number, product, total
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
+from bolt.types import BF16, F32, S8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +55,8 @@ def _chunks(spec: ConvSpec, target: Target) -> list[int]:
     channels, r, s = _sizes(spec)
     vectors = -(-channels // target.vector_lanes)
     columns = (spec.out.dims[2] or ASSUMED_COLUMNS) * spec.stride[1] + s
-    fit = target.l1_bytes // 2 // (4 * target.vector_lanes * columns * r)
+    size = spec.operands[1].dtype.size_bytes
+    fit = target.l1_bytes // 2 // (size * target.vector_lanes * columns * r)
     return sorted({vectors, min(vectors, max(1, fit))})
 
 
@@ -66,7 +72,7 @@ class CpuDepthwise:
             return Rejection(stage="supports", subject=self.name, reason=reason)
         if 2 not in spec.constants:
             return Rejection(stage="supports", subject=self.name, reason="the weights are not constant")
-        return only_f32(spec, self.name)
+        return wrong_storage(spec, self.name, a=STORAGE, b=(F32, BF16, S8))
 
     def configs(self, spec: Spec, target: Target) -> Sequence[DepthwiseConfig]:
         assert isinstance(spec, ConvSpec)
@@ -93,7 +99,9 @@ class CpuDepthwise:
         tile += config.mr * (1 + epilogue_cycles(spec.epilogue))
         vectors = -(-channels // target.vector_lanes)
         tiles = n * p * -(-columns // config.mr)
-        traffic = 4 * channels * n * p * columns * (1 + spec.stride[0] * spec.stride[1]) / L2_BYTES_PER_CYCLE
+        sizes = [o.dtype.size_bytes for o in spec.operands[:2]]
+        moved = sizes[0] + sizes[1] * spec.stride[0] * spec.stride[1]
+        traffic = channels * n * p * columns * moved / L2_BYTES_PER_CYCLE
         # Single vectors of pixels that are not whole cache lines: each line is fetched twice.
         split = 1.1 if config.chunk < vectors and channels % target.vector_lanes else 1.0
         return float(max(tiles * (vectors * tile + 20) * split, traffic))
@@ -113,6 +121,7 @@ class CpuDepthwise:
             "kernel": (r, s),
             "stride": spec.stride[1],
             "dilation": spec.dilation[1],
+            "a_type": spec.operands[1].dtype.cpu,
             "pixel": x[2],
             "reuse": config.reuse,
             "mr": config.mr,

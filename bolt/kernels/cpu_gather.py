@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bolt.codegen.render import render
+from bolt.kernels.cpu_copy import UNSIGNED
 from bolt.kernels.family import argument_names
 from bolt.kernels.loops import nest_of, walk
 from bolt.kernels.plain import OneWay, PlainFamily
@@ -11,8 +12,6 @@ from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
 from bolt.types import S32, S64
-
-_UNSIGNED = {1: "uint8_t", 4: "uint32_t", 8: "uint64_t"}
 
 
 class CpuGather(PlainFamily):
@@ -28,8 +27,8 @@ class CpuGather(PlainFamily):
             return self.reject(spec, "a gather has a table, an index, nothing packed and no epilogue")
         if spec.operands[2].dtype not in (S32, S64):
             return self.reject(spec, "the index is neither s32 nor s64")
-        if spec.out.dtype != spec.operands[1].dtype or spec.out.dtype.size_bytes not in _UNSIGNED:
-            return self.reject(spec, "the two types differ, or elements are not of 1, 4 or 8 bytes")
+        if spec.out.dtype != spec.operands[1].dtype or spec.out.dtype.size_bytes not in UNSIGNED:
+            return self.reject(spec, "the two types differ, or elements are not of 1, 2, 4 or 8 bytes")
         return None
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
@@ -42,7 +41,7 @@ class CpuGather(PlainFamily):
             "cpu_gather.cc.jinja",
             {
                 "name": name,
-                "type": _UNSIGNED[spec.out.dtype.size_bytes],
+                "type": UNSIGNED[spec.out.dtype.size_bytes],
                 "index_type": spec.operands[2].dtype.cxx,
                 "index_step": index["strides"][0],
                 "axis": table["dims"][1],

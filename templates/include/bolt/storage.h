@@ -68,6 +68,11 @@ BOLT_NARROW(narrow_8, uint8_t, vb, vb_u)
 #undef BOLT_WIDEN
 #undef BOLT_NARROW
 
+BOLT_INLINE bf16_t bf16_of(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x), rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  return {(uint16_t)((x == x ? rounded : (bits | 0x400000)) >> 16)};
+}
+
 // The bits of bf16 numbers, in the lower halves.
 BOLT_INLINE vi bf16_bits(vf x) {
   const vu bits = (vu)x;
