@@ -13,10 +13,11 @@ from benchmarks.plot import plot
 from benchmarks.readme import with_performance, with_support
 from benchmarks.workloads import WORKLOADS, select
 from bolt.bench import support
+from bolt.bench.compare import regressions
 from bolt.bench.engines import PEERS
 from bolt.bench.result import Result, load
 from bolt.bench.run import Plan
-from bolt.bench.table import regressions, table, text
+from bolt.bench.table import table, text
 from bolt.display import ProgressDisplay
 from bolt.errors import BoltError
 from bolt.timing import Protocol

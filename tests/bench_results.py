@@ -22,7 +22,15 @@ def row(*, model: str = "net", ratio: float = 2.0, spread: float = 0.05, threads
         peak_gflops=100.0,
         coverage=Coverage(nodes=8, left=2, partitions=1, flops_share=0.9),
         layers=(
-            Layer(partition="p", name="conv: a", family="cpu_conv", us=100.0, flops=5_000_000),
+            Layer(
+                partition="p",
+                name="conv: a",
+                family="cpu_conv",
+                us=100.0,
+                flops=5_000_000,
+                bytes=1000,
+                roof_us=50.0,
+            ),
             Layer(partition="p", name="copy: layout", family="cpu_copy", us=300.0, flops=None),
         ),
     )

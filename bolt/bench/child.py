@@ -1,7 +1,8 @@
 """The process in which one model is measured with one number of threads.
 
 A process of its own, because thread pools, memory and registered libraries of earlier measurements would
-disturb the next, and because a crash must not end the run.
+disturb the next, and because a crash must not end the run. It keeps itself on as many cores as it has
+threads.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bolt.bench.bandwidth import Curve, bandwidth
 from bolt.bench.engines import Bind, Call, Opening, by_name, stock_session
-from bolt.bench.layers import layers
+from bolt.bench.layers import Layer, Limits, layers
+from bolt.bench.opening import note_of
 from bolt.bench.peak import peak_gflops
+from bolt.bench.pinning import pin
 from bolt.bench.result import Coverage, Measured, Row
 from bolt.ep.artifact import Artifact
-from bolt.target import detect
-from bolt.timing import Protocol, interleave
+from bolt.target import Target, detect
+from bolt.timing import Protocol, Samples, interleave
 from bolt.verify import compare_model
 
 
@@ -39,6 +43,8 @@ class Request:
         cases: (label, .npz file with arrays a0, a1, ..., names of those inputs) of each.
         protocol: fields of `Protocol`.
         with_layers: also time each step.
+        precision: what bolt computes in.
+        pinned: keep the process on as many cores as it has threads.
     """
 
     name: str
@@ -49,18 +55,59 @@ class Request:
     cases: Sequence[tuple[str, str, Sequence[str]]]
     protocol: Mapping[str, Any]
     with_layers: bool
+    precision: str = "fp32"
+    pinned: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """What the rows of a process share.
+
+    Attributes:
+        target: of the processor.
+        threads: of every engine.
+        cores: that the process is kept on.
+        peaks: limits of arithmetic, GFLOP/s by type; fp32 is measured with every row.
+        curve: speed of reading memory.
+    """
+
+    target: Target
+    threads: int
+    cores: tuple[int, ...]
+    peaks: Mapping[str, float]
+    curve: Curve
+
+    def peak(self) -> float:
+        """The fp32 limit right now."""
+        return peak_gflops(self.target, self.threads)
 
 
 def measure(request: Request) -> list[Row]:
     """The rows of all cases."""
-    opening = Opening(model=Path(request.model), artifact=Path(request.artifact), threads=request.threads)
+    cores = pin(request.threads) if request.pinned else ()
+    machine = _machine(request, cores)
+    opening = Opening(
+        model=Path(request.model), artifact=Path(request.artifact), threads=request.threads,
+        precision=request.precision,
+    )  # fmt: skip
     artifact = Artifact.load(opening.artifact)
     opened = {name: _opened(name, opening) for name in request.engines}
     covered = coverage(artifact)
     return [
-        _case(request, opened, artifact, covered, label, _feeds(path, names))
+        replace(_case(request, machine, opened, artifact, label, _feeds(path, names)), coverage=covered)
         for label, path, names in request.cases
     ]
+
+
+def _machine(request: Request, cores: tuple[int, ...]) -> _Machine:
+    target = detect()
+    return _Machine(
+        target=target,
+        threads=request.threads,
+        cores=cores,
+        peaks={},
+        curve=bandwidth(target, request.threads) if request.with_layers else (),
+    )
 
 
 def coverage(artifact: Artifact) -> Coverage:
@@ -94,42 +141,74 @@ def _first_line(error: Exception) -> str:
 
 def _case(
     request: Request,
+    machine: _Machine,
     opened: Mapping[str, Bind | str],
     artifact: Artifact,
-    covered: Coverage,
     label: str,
     feeds: Mapping[str, np.ndarray],
 ) -> Row:
-    reference = stock_session(Path(request.model), request.threads, optimized=False).run(None, dict(feeds))
-    calls: dict[str, Call] = {}
-    engines: dict[str, Measured] = {}
-    for name, bind in opened.items():
-        engines[name], call = _checked(bind, feeds, reference)
-        if call is not None:
-            calls[name] = call
-    peak = peak_gflops(detect(), request.threads)
+    calls, engines = _bound(request, opened, feeds)
+    before = machine.peak()
     samples = interleave(calls, Protocol(**request.protocol))
-    engines = {
-        name: replace(m, timing=samples.timing(name)) if name in calls else m for name, m in engines.items()
-    }
-    peers = [name for name in calls if name != "bolt"] if "bolt" in calls else []
+    after = machine.peak()
     wanted = request.with_layers and "bolt" in calls
     return Row(
         model=request.name,
         case=label,
         threads=request.threads,
-        engines=engines,
-        ratios={peer: samples.ratio("bolt", peer) for peer in peers},
-        peak_gflops=peak,
-        coverage=covered,
-        layers=layers(artifact, feeds, threads=request.threads) if wanted else (),
+        engines={n: replace(m, timing=samples.timing(n)) if n in calls else m for n, m in engines.items()},
+        ratios=_ratios(samples),
+        peak_gflops=before,
+        layers=_layers(request, machine, artifact, feeds, before) if wanted else (),
+        precision=request.precision,
+        peak_after_gflops=after,
+        peaks=machine.peaks,
+        bandwidth=machine.curve,
+        cores=machine.cores,
     )
 
 
+def _ratios(samples: Samples) -> dict[str, Any]:
+    peers = [name for name in samples.ms if name != "bolt"] if "bolt" in samples.ms else []
+    return {peer: samples.ratio("bolt", peer) for peer in peers}
+
+
+def _layers(
+    request: Request,
+    machine: _Machine,
+    artifact: Artifact,
+    feeds: Mapping[str, np.ndarray],
+    peak: float,
+) -> tuple[Layer, ...]:
+    limits = Limits(gflops=machine.peaks.get(request.precision, peak), curve=machine.curve)
+    return layers(artifact, feeds, limits, threads=request.threads)
+
+
+def _bound(
+    request: Request, opened: Mapping[str, Bind | str], feeds: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Call], dict[str, Measured]]:
+    """The engines that can be timed on these inputs, and what is known of all of them."""
+    reference = stock_session(Path(request.model), request.threads, optimized=False).run(None, dict(feeds))
+    calls: dict[str, Call] = {}
+    engines: dict[str, Measured] = {}
+    for name, bind in opened.items():
+        # The goal of a rounded result is speed at an error that is told; fp32 results have to be right.
+        excused = name != "bolt" and request.precision != "fp32"
+        engines[name], call = _checked(bind, feeds, reference, request.precision, excused=excused)
+        if call is not None:
+            calls[name] = call
+    return calls, engines
+
+
 def _checked(
-    bind: Bind | str, feeds: Mapping[str, np.ndarray], reference: Sequence[np.ndarray]
+    bind: Bind | str,
+    feeds: Mapping[str, np.ndarray],
+    reference: Sequence[np.ndarray],
+    precision: str = "fp32",
+    *,
+    excused: bool = False,
 ) -> tuple[Measured, Call | None]:
-    """What comparing with the reference gave, and the call to time when it is right."""
+    """What comparing with the reference gave, and the call to time when it is right or excused."""
     if isinstance(bind, str):
         return Measured(problem=bind), None
     try:
@@ -140,13 +219,13 @@ def _checked(
     if len(outputs) != len(reference):
         return Measured(problem=f"gives {len(outputs)} outputs instead of {len(reference)}"), None
     verdicts = [
-        compare_model(np.asarray(got), np.asarray(want)) for got, want in zip(outputs, reference, strict=True)
+        compare_model(np.asarray(got), np.asarray(want), precision=precision)
+        for got, want in zip(outputs, reference, strict=True)
     ]
     off = max(verdict.max_rel_to_range for verdict in verdicts)
-    wrong = next((verdict.reason for verdict in verdicts if not verdict.ok), None)
-    if wrong is not None:
-        return Measured(error=off if np.isfinite(off) else None, problem=f"wrong: {wrong}"), None
-    return Measured(error=off), call
+    wrong = next((f"wrong: {verdict.reason}" for verdict in verdicts if not verdict.ok), "")
+    found = Measured(error=off if np.isfinite(off) else None, problem=wrong, note=note_of(call))
+    return found, call if not wrong or excused else None
 
 
 def main() -> None:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from bolt.bench.engine_openvino import open_openvino
+from bolt.bench.engine_ort import open_best, open_ort, session_call, stock_session
+from bolt.bench.engine_torch import open_compiled, open_eager
+from bolt.bench.engine_tvm import open_tvm
+from bolt.bench.opening import Bind, Call, Feeds, Opening
 from bolt.ep.artifact import Artifact
-from bolt.ep.session import load_runtime
-from bolt.errors import BoltError, ModelError
+from bolt.errors import BoltError
 from bolt.report import Rejection
 
-Feeds = Mapping[str, np.ndarray]
-Call = Callable[[], list[np.ndarray]]
-Bind = Callable[[Feeds], Call]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """What an engine is opened with.
-
-    Attributes:
-        model: the ONNX file.
-        artifact: what bolt made of it.
-        threads: threads to use.
-    """
-
-    model: Path
-    artifact: Path
-    threads: int
+__all__ = ["BOLT", "ENGINES", "ORT", "PEERS", "Bind", "Call", "Engine", "Feeds", "Opening", "stock_session"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +29,7 @@ class Engine:
         imports: modules it needs.
         install: what to install for them.
         open: loads the model; the result binds inputs and gives a call that returns the outputs in order.
+        about: what of it is timed, by precision where that matters.
     """
 
     name: str
@@ -54,6 +37,7 @@ class Engine:
     imports: tuple[str, ...]
     install: str
     open: Callable[[Opening], Bind]
+    about: str = ""
 
     def missing(self) -> Rejection | None:
         """Why the engine can't be used here, or None."""
@@ -70,93 +54,74 @@ class Engine:
 
 
 def _open_bolt(opening: Opening) -> Bind:
-    return _bound(Artifact.load(opening.artifact).session(threads=opening.threads))
+    return session_call(Artifact.load(opening.artifact).session(threads=opening.threads))
 
 
-def _open_ort(opening: Opening) -> Bind:
-    return _bound(stock_session(opening.model, opening.threads))
-
-
-def stock_session(model: Path, threads: int, *, optimized: bool = True) -> Any:
-    """ONNX Runtime's own CPU provider; without its optimizations it is the reference for results.
-
-    Raises:
-        ModelError: it can't load the model.
-    """
-    ort = load_runtime()
-    levels = ort.GraphOptimizationLevel
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes have no common base
-        raise ModelError(f"ONNX Runtime can't load {model}: {error}") from error
-
-
-def _bound(session: Any) -> Bind:
-    return lambda feeds: lambda: session.run(None, feeds)
-
-
-def _open_openvino(opening: Opening) -> Bind:
-    openvino = importlib.import_module("openvino")
-    settings = {
-        "INFERENCE_NUM_THREADS": opening.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    compiled = openvino.Core().compile_model(str(opening.model), "CPU", settings)
-    request = compiled.create_infer_request()
-
-    def bind(feeds: Feeds) -> Call:
-        def call() -> list[np.ndarray]:
-            found = request.infer(dict(feeds), share_inputs=True, share_outputs=True)
-            return [found[output] for output in compiled.outputs]
-
-        return call
-
-    return bind
-
-
-def _open_torch(opening: Opening) -> Bind:
-    torch, onnx2torch = importlib.import_module("torch"), importlib.import_module("onnx2torch")
-    torch.set_num_threads(opening.threads)
-    names = [node.name for node in stock_session(opening.model, 1, optimized=False).get_inputs()]
-    module = onnx2torch.convert(str(opening.model)).eval()
-
-    def bind(feeds: Feeds) -> Call:
-        tensors = [torch.from_numpy(np.array(feeds[name])) for name in names]
-
-        def call() -> list[np.ndarray]:
-            with torch.inference_mode():
-                found = module(*tensors)
-            outputs = found if isinstance(found, (tuple, list)) else (found,)
-            return [output.numpy() for output in outputs]
-
-        return call
-
-    return bind
-
+_TORCH = ("torch torchvision onnx2torch", ("torch", "onnx2torch"))
 
 BOLT = Engine(
-    name="bolt", title="bolt", imports=("bolt", "onnxruntime"), install="onnxruntime", open=_open_bolt
+    name="bolt",
+    title="bolt",
+    about="the package that `bolt.optimize` makes, through ONNX Runtime",
+    imports=("bolt", "onnxruntime"),
+    install="onnxruntime",
+    open=_open_bolt,
 )
 ORT = Engine(
-    name="ort", title="ONNX Runtime", imports=("onnxruntime",), install="onnxruntime", open=_open_ort
-)
-OPENVINO = Engine(
-    name="openvino", title="OpenVINO", imports=("openvino",), install="openvino", open=_open_openvino
-)
-TORCH = Engine(
-    name="torch",
-    title="PyTorch",
-    imports=("torch", "onnx2torch"),
-    install="torch torchvision onnx2torch",
-    open=_open_torch,
+    name="ort",
+    title="ONNX Runtime",
+    about="its CPU provider as it comes, all optimizations; fp32 also where bolt computes in bf16: it has no "
+    "bf16 kernels for x86",
+    imports=("onnxruntime",),
+    install="onnxruntime",
+    open=open_ort,
 )
 
-ENGINES = (BOLT, ORT, OPENVINO, TORCH)
+ENGINES = (
+    BOLT,
+    ORT,
+    Engine(
+        name="ort_best",
+        title="ONNX Runtime",
+        about="the fastest of its settings on these inputs: optimization levels, spinning, dynamic blocks, "
+        "arena, denormals, its transformer optimizer",
+        imports=("onnxruntime",),
+        install="onnxruntime",
+        open=open_best,
+    ),
+    Engine(
+        name="openvino",
+        title="OpenVINO",
+        about="latency hint; inference precision f32 or bf16 as bolt's, its own default for quantized models",
+        imports=("openvino",),
+        install="openvino",
+        open=open_openvino,
+    ),
+    Engine(
+        name="torch",
+        title="PyTorch",
+        about="eager; the exported program beside the model, else onnx2torch's conversion; bf16 by autocast",
+        imports=_TORCH[1],
+        install=_TORCH[0],
+        open=open_eager,
+    ),
+    Engine(
+        name="torch_compile",
+        title="PyTorch",
+        about="the same through torch.compile with frozen weights",
+        imports=_TORCH[1],
+        install=_TORCH[0],
+        open=open_compiled,
+    ),
+    Engine(
+        name="tvm",
+        title="TVM",
+        about="Relax, built for this processor without tuning; fp32",
+        imports=("tvm",),
+        install="apache-tvm",
+        open=open_tvm,
+    ),
+)
 PEERS = tuple(engine.name for engine in ENGINES[1:])
 
 

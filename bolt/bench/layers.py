@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from bolt.bench.bandwidth import Curve, at
 from bolt.ep.artifact import Artifact
 from bolt.module import load as modules
 from bolt.options import cache_dir
@@ -28,7 +29,10 @@ class Layer:
         name: what it computes, by the names of the model's nodes.
         family: who generated its kernel.
         us: its time: the shortest of a few runs.
-        flops: its floating-point operations, None when the sizes differ from those compiled for.
+        flops: its arithmetic operations, None when the sizes differ from those compiled for.
+        bytes: what it has to move at least once, None as above.
+        roof_us: what it would take if it did nothing but arithmetic at the machine's measured peak, or
+            nothing but read these bytes at the measured speed for so many, whichever is longer.
     """
 
     partition: str
@@ -36,6 +40,13 @@ class Layer:
     family: str
     us: float
     flops: int | None
+    bytes: int | None = None
+    roof_us: float | None = None
+
+    @property
+    def of_roof(self) -> float | None:
+        """Share of the roofline; above 1 where an algorithm needs fewer products than are counted."""
+        return self.roof_us / self.us if self.roof_us and self.us else None
 
     @property
     def gflops(self) -> float | None:
@@ -43,7 +54,28 @@ class Layer:
         return self.flops / self.us * 1e-3 if self.flops and self.us else None
 
 
-def layers(artifact: Artifact, feeds: Mapping[str, np.ndarray], *, threads: int) -> tuple[Layer, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the machine can do with the threads of a run.
+
+    Attributes:
+        gflops: its peak in the arithmetic that products are computed in.
+        curve: GB/s by bytes.
+    """
+
+    gflops: float
+    curve: Curve
+
+    def roof_us(self, flops: int | None, bytes_: int | None) -> float | None:
+        """The shortest time for so much work."""
+        if flops is None or bytes_ is None:
+            return None
+        return max(flops / self.gflops, bytes_ / at(self.curve, bytes_)) * 1e-3
+
+
+def layers(
+    artifact: Artifact, feeds: Mapping[str, np.ndarray], limits: Limits, *, threads: int
+) -> tuple[Layer, ...]:
     """The steps of all partitions for these inputs, in order.
 
     Counts of operations are those of the sizes the model was compiled for.
@@ -53,18 +85,26 @@ def layers(artifact: Artifact, feeds: Mapping[str, np.ndarray], *, threads: int)
     for name, arrays in _partition_inputs(artifact, feeds).items():
         with _module(artifact, name) as module:
             timed = module.profile(arrays, threads=threads, rounds=_ROUNDS)
-        found += _layers(name, timed, rows[name].get("steps", ()))
+        found += _layers(name, timed, rows[name].get("steps", ()), limits)
     return tuple(found)
 
 
 def _layers(
-    partition: str, timed: Sequence[tuple[str, float]], steps: Sequence[Mapping[str, Any]]
+    partition: str,
+    timed: Sequence[tuple[str, float]],
+    steps: Sequence[Mapping[str, Any]],
+    limits: Limits,
 ) -> list[Layer]:
     known = list(steps) if len(steps) == len(timed) else [{}] * len(timed)
-    return [
-        Layer(partition=partition, name=name, family=step.get("family", ""), us=us, flops=step.get("flops"))
-        for (name, us), step in zip(timed, known, strict=True)
-    ]
+    return [_layer(partition, name, us, step, limits) for (name, us), step in zip(timed, known, strict=True)]
+
+
+def _layer(partition: str, name: str, us: float, step: Mapping[str, Any], limits: Limits) -> Layer:
+    flops, bytes_ = step.get("flops"), step.get("bytes")
+    return Layer(
+        partition=partition, name=name, family=step.get("family", ""), us=us, flops=flops, bytes=bytes_,
+        roof_us=limits.roof_us(flops, bytes_),
+    )  # fmt: skip
 
 
 def _variant(artifact: Artifact, partition: str) -> Mapping[str, Any]:

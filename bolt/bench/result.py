@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from bolt.bench.bandwidth import Curve
 from bolt.bench.layers import Layer
 from bolt.errors import ModelError
 from bolt.timing import Ratio, Timing
 
 SCHEMA = 1
+
+UNSTEADY = 0.1
+"""Change of the machine's limit during a row from which on the row is doubtful."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +26,15 @@ class Measured:
 
     Attributes:
         error: largest error of its outputs relative to their range; None when it gave none.
-        problem: why it was not timed ("" when it was).
+        problem: why it was not timed ("" when it was), or what is wrong with its results.
         timing: None when it was not timed.
+        note: how it was set up, where there is something to say.
     """
 
     error: float | None = None
     problem: str = ""
     timing: Timing | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,12 @@ class Row:
         coverage: what bolt runs.
         layers: bolt's steps.
         problem: why there is nothing ("" when there is).
+        precision: what bolt computed in, one of `bolt.bench.opening.PRECISIONS`.
+        peak_after_gflops: the fp32 limit right after; far from the one before, something else was running.
+        peaks: limits of other arithmetic, GFLOP/s by type.
+        bandwidth: (bytes, GB/s) of reading arrays of so many bytes.
+        cores: that the process and all its threads were kept on; () when they were not.
+        commit: of bolt.
     """
 
     model: str
@@ -73,16 +85,37 @@ class Row:
     coverage: Coverage | None = None
     layers: tuple[Layer, ...] = ()
     problem: str = ""
+    precision: str = "fp32"
+    peak_after_gflops: float | None = None
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    bandwidth: Curve = ()
+    cores: tuple[int, ...] = ()
+    commit: str | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[str, str, int, str]:
         """What makes rows of two results comparable."""
-        return self.model, self.case, self.threads
+        return self.model, self.case, self.threads, self.precision
+
+    @property
+    def where(self) -> str:
+        """The key for a person."""
+        precision = "" if self.precision == "fp32" else f" {self.precision}"
+        return f"{self.model} {self.case} {self.threads}T{precision}"
+
+    @property
+    def steady(self) -> bool:
+        """Whether the machine was as fast after the row as before."""
+        if not self.peak_gflops or not self.peak_after_gflops:
+            return True
+        return abs(self.peak_after_gflops / self.peak_gflops - 1) <= UNSTEADY
 
     @property
     def wrong(self) -> str:
         """What keeps this row from being a success: bolt missing, failing or wrong ("" when nothing)."""
-        return self.problem or self.engines["bolt"].problem
+        return self.problem or (
+            self.engines["bolt"].problem if "bolt" in self.engines else "bolt took no part"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +139,15 @@ class Result:
         """Engines bolt was timed against."""
         return tuple(dict.fromkeys(peer for row in self.rows for peer in row.ratios))
 
+    def of(self, precision: str) -> Result:
+        """The rows of one precision."""
+        return replace(self, rows=tuple(row for row in self.rows if row.precision == precision))
+
+    def with_rows(self, rows: Iterable[Row]) -> Result:
+        """Rows added; newer ones take the place of older ones."""
+        known = {row.key: row for row in (*self.rows, *rows)}
+        return replace(self, rows=tuple(known.values()))
+
     def mean_ratio(self, peer: str, threads: int | None = None) -> float | None:
         """Geometric mean of the ratios over `peer`, each model counting once."""
         models: dict[str, list[float]] = {}
@@ -120,9 +162,11 @@ class Result:
         return {"schema": SCHEMA, **asdict(self)}
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
+        """Writes JSON; what was there stays whole until it is written."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        draft = path.with_name(f"{path.name}.part")
+        draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        draft.replace(path)
 
 
 def load(path: Path) -> Result:
@@ -153,6 +197,8 @@ def _row(d: Mapping[str, Any]) -> Row:
         "ratios": {name: Ratio(**r) for name, r in d["ratios"].items()},
         "coverage": Coverage(**d["coverage"]) if d["coverage"] else None,
         "layers": tuple(Layer(**layer) for layer in d["layers"]),
+        "bandwidth": tuple((int(size), float(speed)) for size, speed in d.get("bandwidth", ())),
+        "cores": tuple(d.get("cores", ())),
     }
     return Row(**{**d, **made})
 

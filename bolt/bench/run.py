@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,15 @@ import numpy as np
 from bolt import driver
 from bolt.bench.child import Request
 from bolt.bench.engines import BOLT, Engine, usable
-from bolt.bench.machine import facts
+from bolt.bench.machine import commit, facts
+from bolt.bench.opening import PRECISIONS
 from bolt.bench.result import Result, Row, rows
+from bolt.ep.artifact import Artifact
 from bolt.errors import BoltError
 from bolt.graph.load import load
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
-from bolt.options import Options, Shapes, cores, make
+from bolt.options import OptionError, Options, Shapes, child_environment, cores, make
 from bolt.report import Event, Progress, silent
 from bolt.timing import DEFAULT, Protocol
 
@@ -52,6 +54,9 @@ class Plan:
         budget: tuning time per model and number of threads.
         protocol: of the timing.
         with_layers: also time each step of a run.
+        precision: what bolt computes in, one of `bolt.bench.opening.PRECISIONS`; "int8" is for models that
+            come quantized.
+        pinned: keep each measurement on as many cores as it has threads.
     """
 
     against: tuple[str, ...] = ("ort",)
@@ -59,6 +64,12 @@ class Plan:
     budget: str | float = "1m"
     protocol: Protocol = DEFAULT
     with_layers: bool = True
+    precision: str = "fp32"
+    pinned: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
     def engines(self) -> tuple[tuple[Engine, ...], dict[str, str]]:
         """The engines that take part, bolt first, and why the others do not.
@@ -79,18 +90,20 @@ def bench(
     shapes: Mapping[str, Sequence[int] | int] | None = None,
     protocol: Protocol = DEFAULT,
     with_layers: bool = True,
+    precision: str = "fp32",
     progress: Progress = silent,
 ) -> Result:
     """Measures one model on sample inputs.
 
     Args:
         model: an ONNX file.
-        against: peers by name: "ort", "openvino", "torch"; those not installed are listed as missing.
+        against: peers by name, see `bolt.bench.engines.ENGINES`; those not installed are listed as missing.
         threads: one or several numbers of threads; None is all cores.
         budget: tuning time for each number of threads.
         shapes: sizes of what the model leaves open, by input name or by symbol.
         protocol: rounds and lengths of the timing.
         with_layers: also time each step of a run.
+        precision: what bolt computes in: "fp32", "bf16", or "int8" for a model that comes quantized.
         progress: told how far it is.
 
     Raises:
@@ -98,8 +111,9 @@ def bench(
     """
     counts = (threads,) if isinstance(threads, int) else tuple(threads or (cores(),))
     plan = Plan(
-        against=tuple(against), threads=counts, budget=budget, protocol=protocol, with_layers=with_layers
-    )
+        against=tuple(against), threads=counts, budget=budget, protocol=protocol, with_layers=with_layers,
+        precision=precision,
+    )  # fmt: skip
     path = Path(model)
     chosen = make(shapes=shapes).shapes
     engines, missing = plan.engines()
@@ -141,14 +155,31 @@ def measure_model(
         try:
             found += _measured(name, model, cases, plan, threads, progress)
         except BoltError as error:
-            found += [Row(model=name, case=c.label, threads=threads, problem=str(error)) for c in cases]
-    return tuple(found)
+            found += failed(name, cases, threads, plan, str(error))
+    return tuple(replace(row, commit=commit()) for row in found)
+
+
+def failed(name: str, cases: Sequence[Case], threads: int, plan: Plan, problem: str) -> list[Row]:
+    """Rows that say why there is nothing else."""
+    return [
+        Row(model=name, case=case.label, threads=threads, problem=problem, precision=plan.precision)
+        for case in cases
+    ]
+
+
+def prepared(model: Path, case: Case, plan: Plan, threads: int, progress: Progress = silent) -> Artifact:
+    """What is measured: bolt's package, tuned for a case, made or found in the cache.
+
+    Raises:
+        BoltError: the model can't be optimized.
+    """
+    return driver.optimize(model, _options(case, plan, threads), progress)
 
 
 def _measured(
     name: str, model: Path, cases: Sequence[Case], plan: Plan, threads: int, progress: Progress
 ) -> tuple[Row, ...]:
-    artifact = driver.optimize(model, _options(cases[0], plan, threads), progress)
+    artifact = prepared(model, cases[0], plan, threads, progress)
     progress(Event(stage="bench", detail=f"{name}, {threads} threads"))
     engines, _ = plan.engines()
     with _saved(cases) as files:
@@ -161,12 +192,17 @@ def _measured(
             cases=files,
             protocol=asdict(plan.protocol),
             with_layers=plan.with_layers,
+            precision=plan.precision,
+            pinned=plan.pinned,
         )
         return _in_child(request)
 
 
 def _options(case: Case, plan: Plan, threads: int) -> Options:
-    return make(budget=plan.budget, threads=threads, shapes={n: a.shape for n, a in case.feeds.items()})
+    # A quantized model says itself what is computed in int8; the rest of it stays fp32.
+    precision = "fp32" if plan.precision == "int8" else plan.precision
+    shapes = {name: array.shape for name, array in case.feeds.items()}
+    return make(budget=plan.budget, threads=threads, shapes=shapes, precision=precision)
 
 
 @contextmanager
@@ -190,7 +226,7 @@ def _in_child(request: Request) -> tuple[Row, ...]:
     try:
         done = subprocess.run(
             command, input=json.dumps(asdict(request)), capture_output=True, text=True, timeout=_TIMEOUT_S,
-            check=False,
+            check=False, env=child_environment(OMP_NUM_THREADS=str(request.threads)),
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"measuring {request.name} did not end within {_TIMEOUT_S:.0f} s") from error

@@ -1,43 +1,89 @@
-"""Results as text."""
+"""Results as sections of lines and tables, and those as text."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from bolt.bench.layers import Layer
 from bolt.bench.result import Measured, Result, Row
 from bolt.timing import Ratio
 
-_NOISE = 0.03
-"""A ratio has to fall by more than this to count as a regression, even between steady runs."""
+WEAK = 0.6
+"""A step below this share of the roofline is named."""
+_WORTH = 0.01
+"""Shorter steps, as a share of the run, are not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of a report.
+
+    Attributes:
+        title: "" for none.
+        lines: above the table.
+        cells: header and rows of the table; () for none.
+        left: columns that are aligned to the left.
+    """
+
+    title: str = ""
+    lines: tuple[str, ...] = ()
+    cells: tuple[tuple[str, ...], ...] = ()
+    left: int = 2
 
 
 def text(result: Result, *, layers: bool = False) -> str:
     """The whole report: machine, a line per row with the ratios first, means, and what is missing."""
-    parts = [machine_text(result), table(rows_of(result)), means_text(result), *_problems(result)]
+    return "\n\n".join(_section_text(section) for section in sections(result, layers=layers))
+
+
+def sections(result: Result, *, layers: bool = False) -> list[Section]:
+    """The parts of the report that say something."""
+    found = [
+        Section(lines=tuple(machine_text(result).splitlines())),
+        Section(cells=tuple(tuple(row) for row in rows_of(result))),
+        Section(lines=tuple(means_text(result).splitlines())),
+        Section(lines=tuple(_problems(result))),
+    ]
     if layers:
-        parts += [layers_text(row) for row in result.rows if row.layers]
-    return "\n\n".join(part for part in parts if part)
+        found += [section for row in result.rows if row.layers for section in layer_sections(row)]
+    return [section for section in found if section.lines or section.cells]
+
+
+def _section_text(section: Section) -> str:
+    title = [section.title] if section.title else []
+    cells = [table(section.cells, left=section.left)] if section.cells else []
+    return "\n".join([*title, *section.lines, *cells])
 
 
 def machine_text(result: Result) -> str:
     """Where, with what and when it was measured."""
     m = result.machine
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    commits = list(dict.fromkeys(row.commit for row in result.rows if row.commit)) or [m["commit"]]
     return "\n".join(
         (
             f"{m['cpu']}, {m['cores']} cores, {m['target']}, load {m['load_average']}, {m['date']}",
-            f"commit {m['commit'] or 'unknown'}; {versions}",
+            f"commit {', '.join(c or 'unknown' for c in commits)}; {versions}",
             "fp32 peak measured beside the rows: " + ", ".join(_peaks(result)),
+            *_pins(result),
         )
     )
+
+
+def _pins(result: Result) -> Iterator[str]:
+    """Which cores the measurements were kept on."""
+    pinned = sorted({(row.threads, row.cores) for row in result.rows if row.cores})
+    if pinned:
+        yield "pinned: " + ", ".join(f"{t}T on core {' '.join(map(str, cores))}" for t, cores in pinned)
 
 
 def _peaks(result: Result) -> Iterator[str]:
     """The lowest and highest of each number of threads: how steady the machine was."""
     for threads in sorted({row.threads for row in result.rows}):
-        found = [row.peak_gflops for row in result.rows if row.threads == threads and row.peak_gflops]
+        rows = [row for row in result.rows if row.threads == threads]
+        found = [p for row in rows for p in (row.peak_gflops, row.peak_after_gflops) if p]
         if found:
             yield f"{min(found):.0f}-{max(found):.0f} GFLOP/s ({threads}T)"
 
@@ -51,7 +97,8 @@ def rows_of(result: Result) -> list[list[str]]:
 
 
 def _cells(row: Row, peers: Sequence[str]) -> list[str]:
-    names = [row.model, row.case, str(row.threads)]
+    precision = "" if row.precision == "fp32" else f" {row.precision}"
+    names = [row.model, f"{row.case}{precision}", str(row.threads)]
     if row.problem:
         return [*names, "failed"]
     bolt, covered = row.engines["bolt"], row.coverage
@@ -88,75 +135,79 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 2) -> str:
 
 def means_text(result: Result) -> str:
     """Geometric means of the ratios."""
-    counts = sorted({row.threads for row in result.rows})
-    lines = [
-        f"geometric mean over {peer}, {threads}T: {mean:.3f}x"
-        for peer in result.peers
-        for threads in counts
-        if (mean := result.mean_ratio(peer, threads)) is not None
-    ]
+    lines = []
+    for precision in dict.fromkeys(row.precision for row in result.rows):
+        part = result.of(precision)
+        named = "" if precision == "fp32" else f", {precision}"
+        lines += [
+            f"geometric mean over {peer}, {threads}T{named}: {mean:.3f}x"
+            for peer in part.peers
+            for threads in sorted({row.threads for row in part.rows})
+            if (mean := part.mean_ratio(peer, threads)) is not None
+        ]
     return "\n".join(lines)
 
 
 def _problems(result: Result) -> Iterator[str]:
-    missing = [f"{name}: {reason}" for name, reason in result.missing.items()]
+    yield from (f"{name}: {reason}" for name, reason in result.missing.items())
     for row in result.rows:
-        where = f"{row.model} {row.case} {row.threads}T"
-        missing += [f"{where}: {row.problem}"] if row.problem else []
-        missing += [f"{where}: {name} {m.problem}" for name, m in row.engines.items() if m.problem]
-    if missing:
-        yield "\n".join(missing)
+        yield from [f"{row.where}: {row.problem}"] if row.problem else []
+        for name, measured in row.engines.items():
+            yield from [f"{row.where}: {name} {measured.problem}"] if measured.problem else []
+            yield from [f"{row.where}: {name} with {measured.note}"] if measured.note else []
+        if not row.steady:
+            yield (
+                f"{row.where}: doubtful, the machine's fp32 peak went from {row.peak_gflops:.0f} to "
+                f"{row.peak_after_gflops:.0f} GFLOP/s"
+            )
 
 
 def layers_text(row: Row, most: int = 25) -> str:
-    """The steps that take longest: share of the run, speed, and how much of the machine's limit that is."""
+    """The steps that take longest, and those far from what the machine could do."""
+    return "\n\n".join(_section_text(section) for section in layer_sections(row, most))
+
+
+def layer_sections(row: Row, most: int = 25) -> list[Section]:
+    """The steps that take longest: share of the run, speed, and how much of the machine's limits that is."""
     total = sum(layer.us for layer in row.layers)
     ordered = sorted(row.layers, key=lambda layer: -layer.us)
-    head = ["step", "family", "us", "share", "GFLOP/s", "of peak"]
-    cells = [head, *(_layer_cells(layer, total, row.peak_gflops) for layer in ordered[:most])]
-    title = f"{row.model} {row.case} {row.threads}T: {len(ordered)} steps, {total:.0f} us"
+    peak = row.peaks.get(row.precision, row.peak_gflops)
+    head = ("step", "family", "us", "share", "GFLOP/s", "of peak", "of roof")
+    cells = (head, *(_layer_cells(layer, total, peak) for layer in ordered[:most]))
     rest = sum(layer.us for layer in ordered[most:])
-    more = [f"{len(ordered) - most} more steps: {rest:.0f} us"] if len(ordered) > most else []
-    return "\n".join([title, table(cells), *more])
+    more = (f"{len(ordered) - most} more steps: {rest:.0f} us",) if len(ordered) > most else ()
+    title = f"{row.where}: {len(ordered)} steps, {total:.0f} us"
+    weak = weak_steps(row)
+    return [Section(title=title, lines=more, cells=cells), *([_weak_section(weak, total)] if weak else [])]
 
 
-def _layer_cells(layer: Layer, total_us: float, peak: float | None) -> list[str]:
+def weak_steps(row: Row) -> list[Layer]:
+    """Steps that matter and reach less than `WEAK` of the roofline, most lost time first."""
+    total = sum(layer.us for layer in row.layers)
+    weak = [
+        layer
+        for layer in row.layers
+        if layer.of_roof is not None and layer.of_roof < WEAK and layer.us > _WORTH * total
+    ]
+    return sorted(weak, key=lambda layer: (layer.roof_us or 0.0) - layer.us)
+
+
+def _weak_section(weak: Sequence[Layer], total: float) -> Section:
+    lost = sum(layer.us - (layer.roof_us or 0.0) for layer in weak)
+    named = ", ".join(f"{layer.name[:50]} {layer.of_roof:.0%}" for layer in weak[:10])
+    more = f", and {len(weak) - 10} more" if len(weak) > 10 else ""
+    lead = f"{len(weak)} steps below {WEAK:.0%} of the roofline lose {lost / total:.0%} of the run"
+    return Section(lines=(f"{lead}: {named}{more}",))
+
+
+def _layer_cells(layer: Layer, total_us: float, peak: float | None) -> tuple[str, ...]:
     speed = layer.gflops
-    return [
+    return (
         layer.name[:70],
         layer.family,
         f"{layer.us:.1f}",
         f"{layer.us / total_us:.1%}",
         f"{speed:.1f}" if speed else "-",
         f"{speed / peak:.0%}" if speed and peak else "-",
-    ]
-
-
-def regressions(result: Result, before: Result) -> list[str]:
-    """Sentences about rows whose ratio over a peer fell by more than the noise, or that are missing.
-
-    Ratios are compared, not times: another machine state changes both engines alike.
-    """
-    found = []
-    rows = {row.key: row for row in result.rows}
-    for old in before.rows:
-        where = f"{old.model} {old.case} {old.threads}T"
-        row = rows.get(old.key)
-        if row is None:
-            found.append(f"{where}: was not measured")
-            continue
-        if row.wrong and not old.wrong:
-            found.append(f"{where}: {row.wrong}")
-        found += [f"{where}: {line}" for line in _slower(row, old)]
-    return found
-
-
-def _slower(row: Row, old: Row) -> Iterator[str]:
-    for peer, was in old.ratios.items():
-        now = row.ratios.get(peer)
-        if now and now.high < was.low * (1 - _NOISE):
-            yield f"{_ratio(now)} over {peer}, was {_ratio(was)}"
-
-
-def _ratio(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f}x ({ratio.low:.2f}-{ratio.high:.2f})"
+        f"{layer.of_roof:.0%}" if layer.of_roof else "-",
+    )

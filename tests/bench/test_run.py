@@ -38,7 +38,7 @@ def found(cache, path):
 
 def test_a_model_is_measured_end_to_end(found):
     (row,) = found.rows
-    assert row.problem == "" and row.key == ("generated", "1x3x96x96", 1)
+    assert row.problem == "" and row.key == ("generated", "1x3x96x96", 1, "fp32")
     assert row.engines["bolt"].error < 1e-4 and row.engines["ort"].error < 1e-4
     assert row.engines["bolt"].timing.runs >= 2
     assert row.ratios["ort"].median > 0
@@ -76,8 +76,8 @@ def test_a_model_that_cant_be_read_is_a_row_for_each_case(cache, tmp_path):
 
 
 def test_unknown_engines_are_refused():
-    with pytest.raises(EngineError, match="choose from ort, openvino, torch"):
-        by_name("tvm")
+    with pytest.raises(EngineError, match="choose from ort, ort_best, openvino, torch"):
+        by_name("tensorrt")
 
 
 def test_an_engine_is_used_once_however_often_it_is_named():

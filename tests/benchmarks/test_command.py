@@ -59,7 +59,7 @@ def test_a_file_that_is_no_result_is_told(tmp_path):
     assert done.exit_code == 1 and "no result" in done.output
 
 
-@pytest.mark.parametrize("option", [("--only", "nothing"), ("--peers", "tvm"), ("--threads", "x")])
+@pytest.mark.parametrize("option", [("--only", "nothing"), ("--peers", "tensorrt"), ("--threads", "x")])
 def test_misspelled_options_are_refused(option):
     done = run("models", *option)
     assert done.exit_code == 2 and option[1] in done.output
