@@ -103,11 +103,11 @@ def _compile(
     model = load(given.path)
     stored = sum(1 for _ in model.graph)
     progress(Event(stage="graph", detail=f"{stored} nodes"))
-    run_passes(model, canonical=canonical, device=targets[0].is_cuda)
+    rules = shared(targets, options.precision)
+    run_passes(model, canonical=canonical, device=rules.is_device, int8=rules.has_int8)
     nodes = sum(1 for _ in model.graph)
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
-    rules = shared(targets, options.precision)
     covered = cover(model, shapes, sizes, _supported_on(targets), conventions=rules, everything=everything)
 
     @cache  # the check below, the draft and the package are mostly of the same partitions

@@ -17,7 +17,7 @@ from bolt.ops.spec import Operand, Spec
 from bolt.types import DType
 
 Halo = tuple[tuple[int, int], ...]
-"""Zero elements kept (before, after) each dim of a view."""
+"""Elements kept (before, after) each dim of a view for kernels that read beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,8 @@ class View:
         dims: extents.
         strides: elements between neighbours along each dim; 0 broadcasts.
         offset: elements from the buffer's start to element (0, ..., 0).
-        halo: readable zeros around each dim.
+        halo: readable elements around each dim.
+        border: the number in all of them.
     """
 
     buffer: Buffer
@@ -61,6 +62,7 @@ class View:
     def __post_init__(self) -> None:
         assert len(self.dims) == len(self.strides)
         if len(self.halo) != len(self.dims):
+    border: int = 0
             object.__setattr__(self, "halo", ((0, 0),) * len(self.dims))
 
     @property
@@ -271,7 +273,7 @@ class Program:
     name: str
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
-    steps: tuple[Step | IntsStep, ...]
+    steps: tuple[AnyStep, ...]
     constants: Mapping[str, np.ndarray]
     assumptions: tuple[tuple[Dim, Dim], ...] = ()
 
@@ -288,7 +290,7 @@ class Program:
         """Every symbol a run needs the value of."""
         used = [d for v in (*self.inputs, *self.outputs) for d in v.dims]
         for step in self.steps:
-            views = step.views if isinstance(step, Step) else (step.view,)
+            views = (step.view,) if isinstance(step, IntsStep) else step.views
             for view in views:
                 used += [*view.dims, *view.strides, view.offset]
             if isinstance(step, IntsStep):

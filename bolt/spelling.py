@@ -43,6 +43,13 @@ class Call:
         value = self.constants[index] if index < len(self.constants) else None
         return None if value is None or np.size(value) != 1 else float(np.reshape(value, -1)[0])
 
+    def zero_point(self) -> np.ndarray | None:
+        """Input 2, a scalar of the quantized type (unsigned when it is left out); None when not constant."""
+        if not self.has(2):
+            return np.zeros((), np.uint8)
+        value = self.constants[2]
+        return None if value is None or np.size(value) != 1 else np.reshape(value, ())
+
 
 Build = Callable[[Call], int | None]
 Allows = Callable[[Sequence[DType | None], DType], bool]
@@ -174,6 +181,40 @@ def _isinf(call: Call) -> int:
     return b.op("equal", x, b.const(np.inf if positive else -np.inf))
 
 
+_EIGHT_BITS = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.int8): (-128.0, 127.0)}
+"""Range of the types that values are quantized to."""
+
+
+def _quantize(call: Call) -> int | None:
+    """clip(round(x / scale + zero)), for a scale and a zero point that are constant scalars.
+
+    ONNX rounds before it adds the zero point: where x / scale is halfway between two integers and the zero
+    point is odd, the other one is taken. A Relu in front of a zero point at the lower limit does nothing.
+    """
+    scale, zero = call.constant(1), call.zero_point()
+    if scale is None or zero is None or zero.dtype not in _EIGHT_BITS or call.attribute("block_size", 0):
+        return None
+    b, x, (low, high) = call.builder, call.args[0], _EIGHT_BITS[zero.dtype]
+    if float(zero) == low and b.nodes[x].op == "relu":
+        x = b.nodes[x].args[0]
+    if scale != 1.0:
+        x = b.op("mul", x, b.const(1 / scale))
+    if zero:
+        x = b.op("add", x, b.const(float(zero)))
+    return b.op("clip", b.op("round", x), params=(low, high))
+
+
+def _dequantize(call: Call) -> int | None:
+    """(x - zero) * scale, for a scale and a zero point that are constant scalars."""
+    scale, zero = call.constant(1), call.zero_point()
+    if scale is None or zero is None or call.attribute("block_size", 0):
+        return None
+    b, x = call.builder, call.args[0]
+    if zero:
+        x = b.op("sub", x, b.const(float(zero)))
+    return x if scale == 1.0 else b.op("mul", x, b.const(scale))
+
+
 _SMALL = (F32, U8, S8, BOOL)
 """Every value of these types is an fp32 value."""
 
@@ -208,6 +249,14 @@ def _select(inputs: Sequence[DType | None], output: DType) -> bool:
 
 def _power(inputs: Sequence[DType | None], output: DType) -> bool:
     return _float(inputs[:1], output)
+
+
+def _quantizes(inputs: Sequence[DType | None], output: DType) -> bool:
+    return _float(inputs[:2], F32) and output in (U8, S8)
+
+
+def _dequantizes(inputs: Sequence[DType | None], output: DType) -> bool:
+    return inputs[0] in (U8, S8) and _float(inputs[1:2], output)
 
 
 _EXACT_CASTS: dict[DType, tuple[DType, ...]] = {
@@ -270,6 +319,8 @@ SPELLINGS: dict[str, Spelling] = {
     "Shrink": Spelling(build=_op("shrink", bias=0.0, lambd=0.5), allows=_float),
     "Gelu": Spelling(build=_gelu, allows=_float),
     "Swish": Spelling(build=_swish, allows=_float),
+    "QuantizeLinear": Spelling(build=_quantize, allows=_quantizes),
+    "DequantizeLinear": Spelling(build=_dequantize, allows=_dequantizes),
 }
 """Every pointwise op type of domain "" or "ai.bolt"."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from bolt.graph.anchors_matrix import gemm, matmul
+from bolt.graph.anchors_quantized import quantized_conv, quantized_matmul
 from bolt.graph.anchors_rows import REDUCTIONS, layer_norm, reduce, softmax
 from bolt.graph.anchors_spatial import conv, conv_transpose, pool, resize
 from bolt.graph.draft import Draft
@@ -25,6 +26,8 @@ ANCHORS: dict[str, Callable[[Lowering, ir.Node], Draft]] = {
     "Upsample": resize,
     "MatMul": matmul,
     "Gemm": gemm,
+    "QuantizedConv": quantized_conv,
+    "QuantizedMatMul": quantized_matmul,
     "Softmax": softmax,
     "LogSoftmax": softmax,
     "LayerNormalization": layer_norm,

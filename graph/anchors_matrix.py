@@ -15,7 +15,7 @@ from bolt.graph.lower import Lowering
 from bolt.graph.memory import collapse
 from bolt.ops.gemm import GemmSpec
 from bolt.program import View
-from bolt.types import F32
+from bolt.types import BF16, F32, S8
 
 
 def matmul(low: Lowering, node: ir.Node) -> Draft:
@@ -23,7 +23,7 @@ def matmul(low: Lowering, node: ir.Node) -> Draft:
     assert a is not None and b is not None
     need(node, low.dtype(a) is F32 and low.dtype(b) is F32, "only fp32 matrices have a kernel")
     need(node, len(low.dims(a)) >= 2 and len(low.dims(b)) >= 2, "vector operands have no kernel")
-    return _product(low, node, low.view(a), low.view(b), low.array(b), lambda expression, acc: acc)
+    return product(low, node, low.view(a), low.view(b), low.array(b), lambda expression, acc: acc)
 
 
 def gemm(low: Lowering, node: ir.Node) -> Draft:
@@ -50,10 +50,10 @@ def gemm(low: Lowering, node: ir.Node) -> Draft:
             addend = build.op("mul", addend, build.const(beta))
         return build.op("add", acc, addend)
 
-    return _product(low, node, left, right, constant, prologue)
+    return product(low, node, left, right, constant, prologue)
 
 
-def _product(
+def product(
     low: Lowering,
     node: ir.Node,
     a: View,
@@ -61,13 +61,17 @@ def _product(
     constant: np.ndarray | None,
     prologue: Callable[[Expression, int], int],
 ) -> Draft:
+    """a @ b, whose value is `constant` where it is known."""
     dims = low.dims(node.outputs[0])
     *batch, m, n = dims
     k = a.dims[-1]
     shared = all(d == 1 for d in b.dims[:-2])
     packed = constant is not None and shared and isinstance(k, int) and isinstance(n, int)
     dtype = low.stored(node.outputs[0])
-    left = low.broadcast(low.matrix(a, dtype), (*batch, m, k))
+    left = low.matrix(a, dtype)
+    if packed and left.dtype is BF16 and left.strides[-1] != 1:
+        left = low.dense(left)  # pairs of numbers are multiplied: they must be neighbours
+    left = low.broadcast(left, (*batch, m, k))
     right = low.broadcast(b if packed else low.matrix(b, dtype), (*batch, k, n))
 
     def arrange(out: View, extras: Sequence[View]) -> Sequence[View]:
@@ -88,7 +92,8 @@ def _product(
     if packed:
         assert constant is not None
         constants = {2: np.ascontiguousarray(constant.reshape(1, 1, *constant.shape[-2:]))}
-        right = replace(weight_view(constants[2], dtype), strides=(0, 0, n, 1)).permute((2, 3))
+        packed_as = S8 if constant.dtype == np.int8 else dtype
+        right = replace(weight_view(constants[2], packed_as), strides=(0, 0, n, 1)).permute((2, 3))
         right = low.broadcast(right, (*batch, k, n))
     return Draft(
         dims=dims,

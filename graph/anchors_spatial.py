@@ -19,7 +19,10 @@ from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.spatial import PoolSpec, ResizeSpec
 from bolt.ops.spec import Spec
 from bolt.program import Halo, View
-from bolt.types import F32, DType
+from bolt.types import F32, S8, U8, DType
+
+_EIGHT_BITS = (F32, U8, S8)
+"""Types of images whose elements are only compared and moved."""
 
 _MISFIT = "the weights do not fit the channels"
 
@@ -119,9 +122,15 @@ def spatial_arrange(
 
 
 def spatial_input(
-    low: Lowering, node: ir.Node, halo: Halo = (), *, turned: bool = False, dtype: DType | None = None
+    low: Lowering,
+    node: ir.Node,
+    halo: Halo = (),
+    *,
+    turned: bool = False,
+    dtype: DType | None = None,
+    border: int = 0,
 ) -> View:
-    """Input 0 as (n, h, w, c): channels contiguous, pixel stride static, zeros around it as asked."""
+    """Input 0 as (n, h, w, c): channels contiguous, pixel stride static, `border` around it as asked."""
     value = node.inputs[0]
     assert value is not None
     view = low.view(value)
@@ -131,9 +140,9 @@ def spatial_input(
     if halo:
         enough = all(v[0] >= h[0] and v[1] >= h[1] for v, h in zip(view.halo, halo, strict=True))
         halo = halo if enough else widest(halo, low.layouts.halo(value))
-    found = image(low.conform(view, channels_last(rank), halo, dtype), turned=turned)
+    found = image(low.conform(view, channels_last(rank), halo, dtype, border), turned=turned)
     if not isinstance(found.strides[2], int):
-        found = image(low.relaid(view, channels_last(rank), halo, dtype), turned=turned)
+        found = image(low.relaid(view, channels_last(rank), halo, dtype, border), turned=turned)
     return unit_inner(found)
 
 
@@ -164,6 +173,22 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     weights = low.array(operand(node, 1))
     need(node, weights is not None and weights.dtype == np.float32, "the weights are not constant fp32")
     assert weights is not None
+    prologue = add_bias(channel_bias(low, node, 2, weights.ndim))
+    return convolution(low, node, weights, _conv_input, prologue)
+
+
+Read = Callable[..., View]
+"""(lowering, node, halo, turned=, groups=) -> input 0 of a convolution as (n, h, w, c)."""
+
+
+def convolution(
+    low: Lowering,
+    node: ir.Node,
+    weights: np.ndarray,
+    read: Read,
+    prologue: Callable[[Expression, int], int],
+) -> Draft:
+    """A convolution whose weights are (k, c / groups, spatial...) and may read further channels of zeros."""
     rank = weights.ndim
     need(node, rank in (3, 4), f"{rank - 2}-D convolution has no kernel")
     kernel = weights.shape[2:]
@@ -178,13 +203,14 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
     turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)
     flip = -1 if turned else 1
     device = low.conventions.is_device
-    source = _conv_input(low, node, () if device else halo, turned=turned, groups=groups)
+    source = read(low, node, () if device else halo, turned=turned, groups=groups)
     if rank == 3:
         weights = weights[:, :, None, :]
     if turned:
         weights = np.ascontiguousarray(weights.transpose(0, 1, 3, 2))
     if source.dims[3] != weights.shape[1] * groups:
         weights = _channels_filled(weights, source.dims[3], groups)
+    stored = S8 if weights.dtype == np.int8 else source.dtype
     pads = [*([(0, 0)] if rank == 3 else []), *halo[2:]][::flip]
     make = partial(
         ConvSpec,
@@ -199,9 +225,9 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         dims=low.dims(node.outputs[0]),
         order=channels_last(rank),
         make=partial(make, groups=groups),
-        arrange=spatial_arrange(source, weight_view(weights, source.dtype), turned=turned),
+        arrange=spatial_arrange(source, weight_view(weights, stored), turned=turned),
         constants={2: weights},
-        prologue=add_bias(channel_bias(low, node, 2, rank)),
+        prologue=prologue,
     )
 
     def widen(channels: int) -> tuple[Draft, float] | None:
@@ -210,8 +236,8 @@ def conv(low: Lowering, node: ir.Node) -> Draft:
         seen = low.with_spare(source, channels, 3) if depthwise and groups > 1 else None
         if groups > 1 and seen is None:
             return None
-        read = source if seen is None else seen.view
-        arrange = spatial_arrange(read, weight_view(more, read.dtype), turned=turned)
+        seen_view = source if seen is None else seen.view
+        arrange = spatial_arrange(seen_view, weight_view(more, stored), turned=turned)
         spread = partial(make, groups=1 if seen is None else channels)
         return replace(whole, make=spread, arrange=arrange, constants={2: more}), 0.0
 
@@ -270,7 +296,8 @@ def pool(low: Lowering, node: ir.Node) -> Draft:
     need_first_only(node)
     value = node.inputs[0]
     assert value is not None
-    need(node, low.dtype(value) is F32, "only fp32 images have a kernel")
+    takes = _EIGHT_BITS if kind == "max" else (F32,)
+    need(node, low.dtype(value) in takes, "images of this type have no kernel")
     kernel = tuple(attr(node, "kernel_shape"))
     spatial = len(kernel)
     need(node, spatial in (1, 2), f"{spatial}-D pooling has no kernel")
@@ -313,7 +340,8 @@ def resize(low: Lowering, node: ir.Node) -> Draft:
     assert value is not None
     dims, out = low.dims(value), low.dims(node.outputs[0])
     mode = attr(node, "mode", "nearest")
-    need(node, low.dtype(value) is F32, "only fp32 images have a kernel")
+    takes = _EIGHT_BITS if mode == "nearest" else (F32,)
+    need(node, low.dtype(value) in takes, "images of this type have no kernel")
     need(node, mode in ("nearest", "linear"), f"mode {mode} has no kernel")
     need(node, len(dims) in (3, 4), "only 1-D and 2-D images have a kernel")
     need(node, D.equal(dims[0], out[0]) and D.equal(dims[1], out[1]), "it resizes the batch or the channels")

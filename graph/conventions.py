@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bolt.dims import Dim
 from bolt.options import PRECISIONS, OptionError
@@ -15,6 +15,9 @@ _VECTOR_BYTES = 16
 
 _FEWEST_CHANNELS = 4
 """Convolutions of tensor cores read channels by fours at least."""
+
+INT8_WORD = 4
+"""Channels a kernel multiplies at once where they are 8-bit integers."""
 
 _STORED = {"fp16": F16, "bf16": BF16}
 
@@ -35,11 +38,13 @@ class Conventions:
             float types.
     """
 
+        has_int8: products of 8-bit integers have kernels. They read channels by words of 4.
     stored: DType = F32
     math: str = "f32"
     is_device: bool = False
 
     def dtype(self, dtype: DType) -> DType:
+    has_int8: bool = False
         """The type in which a value of ONNX type `dtype` is kept."""
         return self.stored if dtype is F32 else dtype
 
@@ -51,6 +56,8 @@ class Conventions:
             return _up(channels, _lanes(channels, _VECTOR_BYTES // dtype.size_bytes))
         return channels if all(d == 1 for d in outer) else _cached_stride(channels, dtype)
 
+        if self.has_int8 and dtype.size_bytes == 1:
+            channels = _up(channels, INT8_WORD)
     def channels(self, channels: int) -> int:
         """How many channels (the further ones zero) suit a convolution that reads `channels`."""
         if not self.is_device or (self.stored is F32 and self.math == "f32"):
@@ -60,7 +67,7 @@ class Conventions:
 
 
 CPU = Conventions()
-"""The conventions of every CPU target."""
+"""The conventions of a CPU target with fp32 products only."""
 
 
 def conventions(target: Target, precision: str) -> Conventions:
@@ -92,6 +99,8 @@ def shared(targets: Sequence[Target], precision: str) -> Conventions:
     if any(other != found[0] for other in found):
         names = ", ".join(target.name for target in targets)
         raise OptionError(f"a package is for CPUs or for GPUs, {names} are both; make two packages")
+    has_int8 = all(rules.has_int8 for rules in found)
+    found = [replace(rules, has_int8=has_int8) for rules in found]
     return found[0]
 
 

@@ -13,6 +13,7 @@ from bolt.graph.draft import CannotLower
 from bolt.graph.flops import flops
 from bolt.graph.lowering import claim, lower
 from bolt.graph.partition import Partition, partition
+from bolt.graph.quantization import DEQUANTIZE, QUANTIZE
 from bolt.graph.shapes import Shapes, rebase
 from bolt.ops.spec import Spec
 from bolt.program import Program, Step
@@ -64,6 +65,8 @@ def cover(
     refused: dict[ir.Node, Rejection] = {}
 
     def supported(node: ir.Node) -> Rejection | None:
+        if node.op_type in (QUANTIZE, DEQUANTIZE) and not conventions.has_int8:
+            return _no("partition", node, "the target has no products of 8-bit integers")
         return refused[node] if node in refused else claim(node, shapes)
 
     while True:

@@ -10,17 +10,19 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.graph.shapes import Shapes
 
+_PRODUCTS = frozenset("Conv ConvTranspose MatMul Gemm QuantizedConv QuantizedMatMul".split())
+
 
 def flops(node: ir.Node, shapes: Shapes, bindings: Mapping[str, int]) -> int:
     """2 per multiply-add of a matrix product or convolution; 0 for everything else and for unknown shapes."""
-    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+    if node.op_type not in _PRODUCTS:
         return 0
     sizes = [_sizes(v, shapes, bindings) for v in (*node.inputs[:2], node.outputs[0])]
     if any(s is None for s in sizes):
         return 0
     a, b, out = sizes
     assert a is not None and b is not None and out is not None
-    if node.op_type == "Conv":
+    if node.op_type in ("Conv", "QuantizedConv"):
         return 2 * int(np.prod(out)) * int(np.prod(b[1:]))
     if node.op_type == "ConvTranspose":
         return 2 * int(np.prod(a)) * int(np.prod(b[1:]))

@@ -14,9 +14,12 @@ Order = tuple[int, ...]
 """Axes of a value from the outermost to the innermost in memory."""
 
 SPATIAL = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool Resize Upsample".split()
+    """Conv QuantizedConv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool Resize
+    Upsample""".split()
 )
 """Operations that read their first input channels-last."""
+
+_CONVOLUTIONS = ("Conv", "QuantizedConv")
 
 RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
 """Operations that reinterpret a row-major value."""
@@ -47,6 +50,7 @@ class Layouts:
         self.conv_pads = conv_pads
         self._orders: dict[ir.Value, Order | None] = {}
         self._halos: dict[ir.Value, Halo] = {}
+        self._borders: dict[ir.Value, int] = {}
         # Readers before what they read: asked in another order, long chains of nodes recurse too deep.
         for value in (v for node in reversed(nodes) for v in node.outputs if shapes.dims(v) is not None):
             self.order(value)
@@ -78,7 +82,7 @@ class Layouts:
             perm = attr(node, "perm", tuple(reversed(range(rank))))
             order = self.order(node.outputs[0]) or row_major(rank)
             return tuple(perm[axis] for axis in order)
-        if node.op_type in ("MatMul", "Gemm"):
+        if node.op_type in ("MatMul", "Gemm", "QuantizedMatMul"):
             return None
         out = node.outputs[0]
         return self.order(out) if self.shapes.dims(out) is not None and self.rank(out) == rank else None
@@ -101,6 +105,23 @@ class Layouts:
             self._halos[value] = halo
         return self._halos[value]
 
+    def border(self, value: ir.Value) -> int:
+        """The number those convolutions want in the halo: what stands for zero."""
+        if value not in self._borders:
+            wishes = [self._reader_border(use.node, use.idx) for use in value.uses()]
+            self._borders[value] = next((w for w in wishes if w is not None), 0)
+        return self._borders[value]
+
+    def _reader_border(self, node: ir.Node, index: int) -> int | None:
+        if node not in self.members:
+            return None
+        if node.op_type == "QuantizedConv" and index == 0:
+            return int(attr(node, "zero_point", 0))
+        if self._joins_channels(node) or node.op_type == "Split":
+            wishes = (self.border(out) for out in node.outputs)
+            return next((w for w in wishes if w), None)
+        return None
+
     def _joins_channels(self, node: ir.Node) -> bool:
         if node not in self.members or node.op_type != "Concat":
             return False
@@ -114,7 +135,7 @@ class Layouts:
         for use in value.uses():
             if use.node not in self.members or use.idx != 0:
                 continue
-            if use.node.op_type == "Conv":
+            if use.node.op_type in _CONVOLUTIONS:
                 halo = widest(halo, self.conv_pads(use.node) or halo)
             elif use.node.op_type == "Split" and rank >= 3 and attr(use.node, "axis", 0) % rank == 1:
                 for part in use.node.outputs:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from bolt.epilogue import from_node
+from bolt.epilogue import Builder, Epilogue, from_node
 from bolt.graph.draft import CannotLower, Draft, Expression
 from bolt.graph.layouts import Order, row_major
 from bolt.graph.memory import MAX_RANK, collapse, inner_axis
@@ -16,6 +16,22 @@ from bolt.graph.region import Region
 from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
+from bolt.types import S8, U8, DType
+
+
+def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
+    """The expression that ends in node `result`, without what storing it as `dtype` does anyway.
+
+    Anchors' stores of 8-bit integers round to nearest even and saturate; pointwise kernels truncate.
+    """
+    limits = builder.nodes[result]
+    inner = builder.nodes[limits.args[0]] if limits.op == "clip" else limits
+    if dtype in _SATURATED and limits.params == _SATURATED[dtype] and inner.op == "round":
+        result = inner.args[0]
+    return builder.finish(result)
+
+
+_SATURATED = {U8: (0.0, 255.0), S8: (-128.0, 127.0)}
 
 
 class Lowering(SpareChannels):
@@ -34,7 +50,7 @@ class Lowering(SpareChannels):
         order = draft.order or self.last_innermost(region.output)
         out = self.place(region.output, order)
         operands = [out, *(self._extra(v, order) for v in expression.views)]
-        epilogue = expression.builder.finish(result)
+        epilogue = stored_epilogue(expression.builder, result, out.dtype)
         channels = self.room(region.output, out)
         wider = None if channels is None else draft.widen(channels)
         if wider is not None:

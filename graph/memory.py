@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -43,8 +44,15 @@ class Memory:
         self._conformed: dict[tuple[object, ...], View] = {}
         self._temps = 0
 
-    def temp(self, dtype: DType, dims: Sequence[Dim], order: Order | None = None, halo: Halo = ()) -> View:
-        """A new temporary with its axes laid out in `order`, zeroed `halo` around them.
+    def temp(
+        self,
+        dtype: DType,
+        dims: Sequence[Dim],
+        order: Order | None = None,
+        halo: Halo = (),
+        border: int = 0,
+    ) -> View:
+        """A new temporary with its axes laid out in `order`, a `halo` filled with `border` around them.
 
         The innermost dim of a channels-last value is padded as the target's conventions say.
         """
@@ -65,10 +73,11 @@ class Memory:
         self._temps += 1
         buffer = Buffer(name=f"t{self._temps}", dtype=dtype, elements=D.add(step, slack), kind="temp")
         view = View(buffer=buffer, dims=tuple(dims), strides=tuple(strides), offset=offset, halo=halo)
-        self._zero_halo(view, order, step)
+        view = replace(view, border=border)
+        self._fill_halo(view, order, step)
         return view
 
-    def _zero_halo(self, view: View, order: Order, elements: Dim) -> None:
+    def _fill_halo(self, view: View, order: Order, elements: Dim) -> None:
         """Fill the border of every image.
 
         Right of one row and left of the next is one gap in memory; what lies before the first row's pixels
@@ -82,7 +91,8 @@ class Memory:
         outer = list(order[: order.index(spatial[0])])
         flat = View(buffer=view.buffer, dims=(elements,), strides=(1,))
         if order.index(cols) - order.index(spatial[0]) != len(spatial) - 1:
-            self._fill(flat, 0, (elements,), (1,))  # channels between rows and columns: clear everything
+            # Channels between rows and columns: fill everything.
+            self._fill(flat, 0, (elements,), (1,), view.border)
             return
         images, step = D.prod(view.dims[a] for a in outer), view.strides[outer[-1]] if outer else elements
         pixel, (left, right) = view.strides[cols], view.halo[cols]
@@ -93,19 +103,22 @@ class Memory:
         row_end = D.add(before, D.mul(view.dims[cols], pixel))
         last_end = D.add(row_end, D.mul(D.sub(height, 1), pitch))
         if D.equal(before, behind) and before != 0:
-            self._fill(flat, 0, (images, 2, before), (step, last_end, 1))
+            self._fill(flat, 0, (images, 2, before), (step, last_end, 1), view.border)
         else:
             for at, length in ((0, before), (last_end, behind)):
                 if length != 0:
-                    self._fill(flat, at, (images, length), (step, 1))
+                    self._fill(flat, at, (images, length), (step, 1), view.border)
         gaps = D.sub(height, 1) if isinstance(height, int) else height
         if left + right and gaps != 0:
-            self._fill(flat, row_end, (images, gaps, D.mul(left + right, pixel)), (step, pitch, 1))
+            dims, strides = (images, gaps, D.mul(left + right, pixel)), (step, pitch, 1)
+            self._fill(flat, row_end, dims, strides, view.border)
 
-    def _fill(self, flat: View, offset: Dim, dims: tuple[Dim, ...], strides: tuple[Dim, ...]) -> None:
+    def _fill(
+        self, flat: View, offset: Dim, dims: tuple[Dim, ...], strides: tuple[Dim, ...], number: int
+    ) -> None:
         view = View(buffer=flat.buffer, dims=dims, strides=strides, offset=offset)
         (view,) = collapse([view])
-        self.emit(FillSpec, (view,))
+        self.emit(partial(FillSpec, value=float(number)), (view,))
 
     def const(self, array: np.ndarray) -> View:
         """A dense view of `array` in the weights file; equal arrays share it."""
@@ -152,24 +165,31 @@ class Memory:
         views = collapse([target.permute(order), source.permute(order)])
         self.emit(CopySpec, views, nodes=nodes)
 
-    def conforms(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> bool:
-        """Whether the last axis of `order` is contiguous, the borders hold `halo`, the type is `dtype`."""
+    def conforms(
+        self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None, border: int = 0
+    ) -> bool:
+        """Whether the last axis of `order` is contiguous, `halo` holds `border`, the type is `dtype`."""
         halo = halo or ((0, 0),) * len(view.dims)
         inner = inner_axis(order, view.dims)
         contiguous = inner is None or view.strides[inner] == 1
         wide = all(h[0] >= w[0] and h[1] >= w[1] for h, w in zip(view.halo, halo, strict=True))
-        return contiguous and wide and (dtype or view.dtype) is view.dtype
+        filled = view.border == border or all(h == (0, 0) for h in halo)
+        return contiguous and wide and filled and (dtype or view.dtype) is view.dtype
 
-    def conform(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> View:
+    def conform(
+        self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None, border: int = 0
+    ) -> View:
         """`view`, or a copy of it, with its axes in `order`, the last one contiguous, and at least `halo`.
 
         Args:
             dtype: the type it must have; None: whichever it is kept in.
+            border: the number in the halo.
         """
-        if self.conforms(view, order, halo, dtype):
+        if self.conforms(view, order, halo, dtype, border):
             return view
         halo, dtype = halo or ((0, 0),) * len(view.dims), dtype or self.kept_as(view)
-        return self._once((view, order, halo, dtype), lambda: self.relaid(view, order, halo, dtype))
+        key = (view, order, halo, dtype, border)
+        return self._once(key, lambda: self.relaid(view, order, halo, dtype, border))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], View]) -> View:
         if key not in self._conformed:
@@ -180,7 +200,9 @@ class Memory:
         """The type of a copy of `view`: its own, unless it is the caller's choice."""
         return self.conventions.dtype(view.dtype) if view.buffer.kind in ("input", "output") else view.dtype
 
-    def relaid(self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None) -> View:
+    def relaid(
+        self, view: View, order: Order, halo: Halo = (), dtype: DType | None = None, border: int = 0
+    ) -> View:
         """A copy of `view` with its axes in `order`."""
         dtype = dtype or self.kept_as(view)
         array = self.constants.get(view.buffer.name)
@@ -188,7 +210,7 @@ class Memory:
             moved = np.ascontiguousarray(array.reshape(view.dims).transpose(order))
             if all(h == (0, 0) for h in halo):
                 return self.as_type(self.const(moved).permute(tuple(np.argsort(order))), dtype)
-        target = self.temp(dtype, view.dims, order, halo)
+        target = self.temp(dtype, view.dims, order, halo, border)
         self.copy(view, target)
         return target
 

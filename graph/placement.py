@@ -129,7 +129,10 @@ class Placement(Memory):
         joined = self._joined(value, order)
         if joined is not None:
             return joined
-        view = self.temp(self.stored(value), dims, order, self.layouts.halo(value))
+        wish = self.layouts.order(value)
+        # Those who want a halo copy what is in another order.
+        halo = self.layouts.halo(value) if wish is None or order == wish else ()
+        view = self.temp(self.stored(value), dims, order, halo, self.layouts.border(value))
         self.whole[view.buffer.name] = value
         return view
 

@@ -21,6 +21,9 @@ _SINCE = {
 }
 """Opset that brought an operator into ONNX's own domain."""
 
+_OWN = frozenset({"QuantizedConv", "QuantizedMatMul"})
+"""Operators that ONNX does not have."""
+
 
 def nodes_of(model: ir.Model, *op_types: str) -> Iterator[ir.Node]:
     """The main graph's nodes of these types, as they were when the iteration began."""
@@ -81,7 +84,8 @@ def insert_before(
     graph = anchor.graph
     assert graph is not None
     opset = graph.opset_imports.get("", 1)
-    domain = "" if opset >= _SINCE.get(op_type, 1) else BOLT_DOMAIN
+    is_standard = op_type not in _OWN and opset >= _SINCE.get(op_type, 1)
+    domain = "" if is_standard else BOLT_DOMAIN
     if domain:
         graph.opset_imports.setdefault(domain, 1)
     unique = fresh_name(graph, name or op_type)

@@ -32,6 +32,10 @@ def matmul_integer(site: Site) -> list[Fact]:
     return matmul(site, ir.DataType.INT32)
 
 
+def quantized_matmul(site: Site) -> list[Fact]:
+    return matmul(site, ir.DataType.FLOAT)
+
+
 def qlinear_matmul(site: Site) -> list[Fact]:
     a, b = site.dims(0), site.dims(3)
     if len(a) < 2 or len(b) < 2:
@@ -152,6 +156,7 @@ _PLAIN_REDUCTIONS = "ReduceMean ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp R
 RULES: dict[str, Rule] = {
     "MatMul": matmul,
     "MatMulInteger": matmul_integer,
+    "QuantizedMatMul": quantized_matmul,
     "QLinearMatMul": qlinear_matmul,
     "Gemm": gemm,
     "Einsum": einsum,

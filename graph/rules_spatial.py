@@ -64,6 +64,10 @@ def conv_integer(site: Site) -> list[Fact]:
     return _conv(site, 1, ir.DataType.INT32)
 
 
+def quantized_conv(site: Site) -> list[Fact]:
+    return _conv(site, 1, ir.DataType.FLOAT)
+
+
 def qlinear_conv(site: Site) -> list[Fact]:
     return _conv(site, 3, site.dtype(7))
 
@@ -167,6 +171,7 @@ def roi_align(site: Site) -> list[Fact]:
 RULES: dict[str, Rule] = {
     "Conv": conv,
     "ConvInteger": conv_integer,
+    "QuantizedConv": quantized_conv,
     "QLinearConv": qlinear_conv,
     "ConvTranspose": conv_transpose,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pool),

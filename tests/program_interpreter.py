@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -10,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from bolt import dims as D
 from bolt.module.plan import Plan
 from bolt.program import IntsStep, Program, Step, View
-from bolt.types import BOOL, F32, DType, convert
+from bolt.types import BOOL, F32, S8, U8, DType, convert
 
 
 class Memory:
@@ -113,15 +115,27 @@ def _run_step(step: Step, memory: Memory) -> None:
         halo = spec.halo().get(index)
         if halo is not None:
             border = memory.window(view, halo).copy()
-            border[tuple(slice(b, b + d) for (b, _), d in zip(halo, array.shape, strict=True))] = 0
-            assert not border.any(), f"{spec.op} {step.nodes} reads a halo that is not zero"
+            border[tuple(slice(b, b + d) for (b, _), d in zip(halo, array.shape, strict=True))] = view.border
+            assert (border == view.border).all(), f"{spec.op} {step.nodes} reads a halo of another number"
+            if view.border:
+                spec, array = _padded(spec, index, memory.window(view, halo))
         arrays.append(array.copy())
     result = spec.reference(arrays)[0]
     out = memory.window(step.views[0])
     out[...] = _stored(result, spec.out.dtype)
 
 
+def _padded(spec: Any, index: int, array: np.ndarray) -> tuple[Any, np.ndarray]:
+    """A convolution that takes its padding, which are no zeros, for part of its input."""
+    operands = list(spec.operands)
+    operands[index] = replace(operands[index], dims=array.shape)
+    return replace(spec, operands=tuple(operands), pad=(0, 0), pad_end=(0, 0)), array
+
+
 def _stored(result: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype.is_float:
         return result if dtype is F32 else convert(result, dtype)
+    if dtype in (U8, S8):
+        limits = np.iinfo(dtype.np)
+        return np.clip(np.rint(result), limits.min, limits.max)
     return (result != 0) if dtype is BOOL else np.trunc(result)

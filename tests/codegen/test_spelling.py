@@ -19,6 +19,8 @@ Y = np.concatenate([RNG.standard_normal(57) * 3, [0.0, 1.0, 0.5, 2.5, -2.5, -1.0
 POSITIVE, UNIT = np.abs(X) + np.float32(1.25), np.float32(np.tanh(X) * 0.99)
 A, B = RNG.integers(0, 2, (2, 64)).astype(bool)
 ODD = np.concatenate([X[:60], np.float32([np.nan, np.inf, -np.inf, 0])])
+STEP, LEFT_OUT = np.array(0.047, np.float32), np.zeros(0, np.float32)
+ZERO_POINTS = [(0, np.uint8), (131, np.uint8), (0, np.int8), (-7, np.int8)]
 
 CASES: list[tuple[str, dict[str, Any], list[np.ndarray], int]] = [
     # op type, attributes, inputs, opset
@@ -68,6 +70,9 @@ CASES: list[tuple[str, dict[str, Any], list[np.ndarray], int]] = [
     *[("Cast", {"to": t}, [X], 20) for t in (TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64)],
     ("Cast", {"to": TensorProto.BOOL}, [X], 20),
     ("Cast", {"to": TensorProto.FLOAT}, [A], 20),
+    *[("QuantizeLinear", {}, [4 * X, STEP, np.array(z, d)], 13) for z, d in ZERO_POINTS],
+    ("QuantizeLinear", {}, [4 * X, STEP, LEFT_OUT], 13),
+    *[("DequantizeLinear", {}, [(40 * X).astype(d), STEP, np.array(z, d)], 13) for z, d in ZERO_POINTS],
 ]
 
 
@@ -130,6 +135,18 @@ def test_what_has_no_row_is_none():
     assert expression("Mod", {}, [X, Y]) is None
     assert expression("Cast", {"to": TensorProto.FLOAT16}, [X]) is None
     assert expression("Gelu", {"approximate": "quick"}, [X]) is None
+    assert expression("QuantizeLinear", {}, [X, np.array([0.1, 0.2], np.float32)]) is None
+    assert expression("DequantizeLinear", {"block_size": 2}, [X, STEP]) is None
+
+
+def test_quantization_saturates_and_leaves_out_what_does_nothing():
+    b = Builder()
+    wide, zero = np.array([-9.0, 0.26, 0.24, 300.0], np.float32), np.zeros((), np.uint8)
+    relu = b.op("relu", b.input(0))
+    result = from_node(b, "QuantizeLinear", {}, [relu, b.input(1), b.input(2)], [None, np.array(0.5), zero])
+    found = b.finish(result)
+    assert found.evaluate(None, [wide]).tolist() == [0, 1, 0, 255]
+    assert [n.op for n in found.nodes] == ["in", "const", "mul", "round", "clip"]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +170,10 @@ def test_what_has_no_row_is_none():
         ("Not", (F32,), BOOL, False),
         ("Conv", (F32, F32), F32, False),
         ("Cast", (S32,), F32, True),
+        ("QuantizeLinear", (F32, F32, U8), U8, True),
+        ("QuantizeLinear", (F32, F32, S32), S32, False),
+        ("DequantizeLinear", (S8, F32, S8), F32, True),
+        ("DequantizeLinear", (S32, F32, S32), F32, False),
     ],
 )
 def test_types(op_type, inputs, output, allowed):

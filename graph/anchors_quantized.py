@@ -1,0 +1,111 @@
+"""Anchors between 8-bit integers: what the passes of quantized models leave of Conv, Gemm and MatMul.
+
+Kernels multiply the integers as they are in memory, zero points included, and sum in 32 bits. With z the
+zero point of x (the halo holds z too, which stands for the zeros of the padding),
+
+    sum((x - z) * w) * s + b  =  sum(x * w) * s + (b - s * z * sum(w))
+
+so that a result takes one multiply-add per element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from bolt.graph.anchors_matrix import product
+from bolt.graph.anchors_spatial import convolution, image, spatial_input
+from bolt.graph.attributes import attr, operand
+from bolt.graph.conventions import INT8_WORD
+from bolt.graph.draft import Draft, Expression, need, unit_inner
+from bolt.graph.layouts import channels_last, row_major
+from bolt.graph.lower import Lowering
+from bolt.program import Halo, View
+
+
+def quantized_conv(low: Lowering, node: ir.Node) -> Draft:
+    weights = _weights(low, node)
+    sums = weights.astype(np.int64).sum(axis=tuple(range(1, weights.ndim)))
+    prologue = _rescale(low, node, sums, weights.ndim - 2)
+    return convolution(low, node, weights, _conv_input, prologue)
+
+
+def quantized_matmul(low: Lowering, node: ir.Node) -> Draft:
+    weights, a = _weights(low, node), operand(node, 0)
+    assert a is not None
+    need(node, len(low.dims(a)) >= 2, "vector operands have no kernel")
+    prologue = _rescale(low, node, weights.astype(np.int64).sum(axis=0), 0)
+    left = low.view(a)
+    depth = left.dims[-1]
+    need(node, depth == weights.shape[0], "the weights do not fit")
+    missing = -weights.shape[0] % INT8_WORD
+    if missing:
+        weights = np.pad(weights, ((0, missing), (0, 0)))
+        rank = len(left.dims)
+        left = low.widened(left, row_major(rank), rank - 1, weights.shape[0], left.dtype)
+    elif left.strides[-1] != 1:
+        left = low.dense(left)
+    return product(low, node, left, low.const(weights), weights, prologue)
+
+
+def _weights(low: Lowering, node: ir.Node) -> np.ndarray:
+    weights = low.array(operand(node, 1))
+    need(node, weights is not None and weights.dtype == np.int8, "the weights are not constant int8")
+    assert weights is not None
+    return weights
+
+
+def _rescale(
+    low: Lowering, node: ir.Node, sums: np.ndarray, trailing: int
+) -> Callable[[Expression, int], int]:
+    """A prologue that makes real numbers of the integer sums; `trailing` dims follow that of the channels."""
+    scale, bias = low.array(operand(node, 2)), low.array(operand(node, 3))
+    need(node, scale is not None, "the scale is only known at run time")
+    assert scale is not None
+    wide = np.broadcast_to(scale.astype(np.float64).reshape(-1), sums.shape)
+    offset = -wide * sums * int(attr(node, "zero_point", 0))
+    if bias is not None:
+        offset = offset + bias.astype(np.float64)
+
+    def channel(numbers: np.ndarray) -> View:
+        return low.const(numbers.astype(np.float32).reshape(-1, *(1,) * trailing))
+
+    def prologue(expression: Expression, acc: int) -> int:
+        build = expression.builder
+        factor = build.const(float(scale[0])) if scale.size == 1 else expression.input(channel(wide))
+        acc = build.op("mul", acc, factor)
+        return build.op("add", acc, expression.input(channel(offset))) if offset.any() else acc
+
+    return prologue
+
+
+def _conv_input(low: Lowering, node: ir.Node, halo: Halo, *, turned: bool, groups: int) -> View:
+    """Input 0 of a convolution: the zero point around it, and behind its channels room for a whole word.
+
+    What is there does not matter, the weights are zero.
+    """
+    value = node.inputs[0]
+    assert value is not None
+    border = int(attr(node, "zero_point", 0))
+    found = spatial_input(low, node, halo, turned=turned, border=border)
+    channels = found.dims[3]
+    assert isinstance(channels, int)
+    wanted = channels if groups > 1 else -(-channels // INT8_WORD) * INT8_WORD
+    if wanted == channels:
+        return found
+    if _has_room(found, wanted):
+        return replace(found, dims=(*found.dims[:3], wanted))
+    view = low.view(value)
+    order = channels_last(len(view.dims))
+    copied = low.conform(low.relaid(view, order, halo, border=border), order, halo, border=border)
+    return replace(unit_inner(image(copied, turned=turned)), dims=(*found.dims[:3], wanted))
+
+
+def _has_room(view: View, channels: int) -> bool:
+    """Whether every pixel has that many readable elements."""
+    step = view.strides[2]
+    inside = isinstance(view.offset, int) and isinstance(step, int) and view.buffer.kind == "temp"
+    return inside and step > 0 and view.offset % step + channels <= step  # type: ignore[operator]

@@ -1,0 +1,55 @@
+"""What is left of dequantization where no kernel takes the integers."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bolt.epilogue import POINTWISE
+from bolt.graph.attributes import constant
+from bolt.graph.quantization import DEQUANTIZE, dequantized, duplicate, real_constant
+from bolt.graph.rewrite import add_constant, nodes_of, remove_dead
+
+
+class DequantizeFolding(ir.passes.InPlacePass):
+    """Replaces dequantized constants by the real numbers they stand for."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in nodes_of(model, DEQUANTIZE):
+            value = node.outputs[0]
+            if value.is_graph_output() or constant(node.inputs[0]) is None:
+                continue
+            found = real_constant(value)
+            if found is not None:
+                value.replace_all_uses_with(add_constant(model.graph, found, value.name or DEQUANTIZE))
+                remove_dead(node)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+class DequantizeSplitting(ir.passes.InPlacePass):
+    """Dequantizes again for every pointwise reader: as a part of its expression that costs no memory."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in nodes_of(model, DEQUANTIZE):
+            if dequantized(node.outputs[0]) is not None:
+                modified |= _split(node)
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def _split(node: ir.Node) -> bool:
+    value = node.outputs[0]
+    readers = list(dict.fromkeys(use.node for use in value.uses()))
+    splittable = [r for r in readers if r.op_type in POINTWISE]
+    if value.is_graph_output() or len(readers) < 2 or not splittable:
+        return False
+    for reader in splittable if len(splittable) < len(readers) else splittable[1:]:
+        integers = node.inputs[0]
+        assert integers is not None
+        again = duplicate(node, integers, before=reader)
+        again.type, again.shape = value.type, value.shape
+        for index, used in enumerate(reader.inputs):
+            if used is value:
+                reader.replace_input_with(index, again)
+    return True

@@ -1,0 +1,245 @@
+"""Quantized models: products of integers, values kept in 8 bits, zero points around images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_models
+import program_interpreter
+import pytest
+from lowered import covered, ops, optimized
+from onnx_models import ModelBuilder
+from quantized_models import INT8, QuantizedBuilder, residual_net
+
+from bolt.graph.cover import Cover
+from bolt.program import Step
+from bolt.types import F32, S8, U8
+
+STEP = 0.02
+
+
+def check(model: Any, *, step: float = STEP, most: float = 0.02, **sizes: int) -> Cover:
+    """Lower `model` for 8-bit products and compare with ORT: nowhere more than `step`, mostly exact.
+
+    Args:
+        step: of the output's quantization; what fp32 rounds differently may end on the other side.
+        most: share of the elements that may be off.
+    """
+    found = covered(model, conventions=INT8, **sizes)
+    assert [r.reason for r in found.rejections] == []
+    values = onnx_models.feeds(model, **sizes)
+    expected = onnx_models.run(model, values)
+    for program in found.programs:
+        outputs = program_interpreter.run(program, [values[v.name] for v in program.inputs])
+        values |= {v.name: o for v, o in zip(program.outputs, outputs, strict=True)}
+    for name, want in expected.items():
+        got = values[name]
+        assert got.shape == want.shape and got.dtype == want.dtype
+        error = np.abs(got.astype(np.float64) - want.astype(np.float64))
+        assert error.max(initial=0) <= 1.001 * step
+        assert (error > 1e-5).mean() <= most
+    return found
+
+
+def steps(found: Cover, op: str) -> list[Step]:
+    return [s for p in found.programs for s in p.steps if isinstance(s, Step) and s.spec.op == op]
+
+
+def types(step: Step) -> list[Any]:
+    return [o.dtype for o in step.spec.operands]
+
+
+CONVS: dict[str, tuple[list[Any], tuple[int, ...], dict[str, Any]]] = {
+    "3x3": ([1, 8, 9, 11], (7, 8, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "asymmetric pads": ([2, 4, 8, 9], (4, 4, 3, 3), {"pads": [0, 2, 1, 0]}),
+    "words cut short": ([1, 6, 8, 9], (5, 6, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "one input channel": ([1, 1, 8, 9], (5, 1, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "stride and dilation": ([1, 4, 17, 15], (6, 4, 3, 3), {"strides": [2, 3], "dilations": [2, 1]}),
+    "groups": ([1, 8, 8, 8], (6, 4, 3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
+    "depthwise": ([1, 6, 8, 8], (6, 1, 5, 5), {"group": 6, "pads": [2, 2, 2, 2], "strides": [2, 2]}),
+    "pointwise": ([2, 8, 5, 7], (3, 8, 1, 1), {}),
+    "a column": ([2, 4, 20, 1], (5, 4, 3, 1), {"pads": [2, 0, 1, 0], "strides": [2, 1]}),
+    "1-D": ([2, 4, 20], (5, 4, 3), {"pads": [2, 1], "strides": [2]}),
+    "same upper": ([1, 4, 10, 11], (4, 4, 4, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+}
+
+
+@pytest.mark.parametrize("dtype, zero", [(np.uint8, 0), (np.uint8, 113), (np.int8, -5)])
+@pytest.mark.parametrize("name", CONVS)
+def test_conv(name: str, dtype: Any, zero: int) -> None:
+    x, w, attributes = CONVS[name]
+    b = QuantizedBuilder()
+    image = b.fake(b.input("x", x), 4 / 255, zero, dtype)
+    y = b.add("Conv", image, b.quantized_weights(w), b.quantized_bias(w[0]), **attributes)
+    found = check(b.output(b.fake(y, STEP, 3)).model())
+    (conv,) = steps(found, "conv")
+    assert types(conv)[1:3] == [U8 if dtype is np.uint8 else S8, S8]
+    assert conv.constants[2].dtype == np.int8
+
+
+@pytest.mark.parametrize("per_slice", [True, False])
+@pytest.mark.parametrize("unsigned", [True, False])
+def test_weights(per_slice: bool, unsigned: bool) -> None:
+    b = QuantizedBuilder()
+    w = b.quantized_weights((8, 4, 3, 3), per_slice=per_slice, unsigned=unsigned)
+    y = b.add("Conv", b.fake(b.input("x", [1, 4, 6, 6]), 0.02, 90), w)
+    (conv,) = steps(check(b.output(b.fake(y, STEP, 128)).model()), "conv")
+    assert types(conv)[1:3] == [U8, S8]
+
+
+def test_weights_with_another_zero_point_become_fp32() -> None:
+    b = QuantizedBuilder()
+    integers = b.constant(b.random.integers(0, 256, (8, 4, 1, 1)), np.uint8)
+    w = b.real(integers, 0.004, 77)
+    y = b.add("Conv", b.fake(b.input("x", [1, 4, 6, 6]), 0.02, 90), w)
+    (conv,) = steps(check(b.output(b.fake(y, STEP, 128)).model()), "conv")
+    assert types(conv)[1:3] == [F32, F32]
+
+
+def test_small_groups_stay_fp32() -> None:
+    b = QuantizedBuilder()
+    y = b.add(
+        "Conv", b.fake(b.input("x", [1, 6, 6, 6]), 0.02, 90), b.quantized_weights((6, 2, 3, 3)), group=3
+    )
+    (conv,) = steps(check(b.output(b.fake(y, STEP, 128)).model()), "conv")
+    assert types(conv)[1:3] == [F32, F32]
+
+
+@pytest.mark.parametrize("shape", [[5, 8], [2, 3, 8], [5, 6]])
+def test_matmul(shape: list[int]) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", shape), 4 / 255, 120)
+    y = b.add("Add", b.add("MatMul", x, b.quantized_weights((shape[-1], 7), axis=1)), b.weights("b", (7,)))
+    found = check(b.output(b.fake(y, STEP, 10)).model())
+    (gemm,) = steps(found, "gemm")
+    assert types(gemm)[1:3] == [U8, S8]
+    assert gemm.spec.operands[1].dims[3] % 4 == 0  # type: ignore[operator]
+
+
+GEMMS: list[dict[str, Any]] = [{"transB": 1}, {"transB": 0, "alpha": 0.5, "beta": 2.0}, {"beta": 0.0}]
+
+
+@pytest.mark.parametrize("attributes", GEMMS)
+def test_gemm(attributes: dict[str, Any]) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [5, 8]), 4 / 255, 120)
+    transposed = attributes.get("transB", 0)
+    w = b.quantized_weights((7, 8) if transposed else (8, 7), axis=0 if transposed else 1)
+    found = check(b.output(b.fake(b.add("Gemm", x, w, b.quantized_bias(7), **attributes), STEP, 128)).model())
+    assert types(steps(found, "gemm")[0])[1:3] == [U8, S8]
+
+
+def test_a_product_of_two_computed_matrices_stays_fp32() -> None:
+    b = QuantizedBuilder()
+    x, y = (b.fake(b.input(n, [2, 4, 4]), 4 / 255, 120) for n in "xy")
+    (gemm,) = steps(check(b.output(b.fake(b.add("MatMul", x, y), 0.1, 128)).model(), step=0.1), "gemm")
+    assert types(gemm)[1:3] == [F32, F32]
+
+
+def test_a_residual_net_keeps_its_values_in_8_bits() -> None:
+    found = check(residual_net(), step=0.07)
+    assert [o for o in ops(found) if o != "copy"] == ["pointwise", "conv", "pool", "conv", "reduce", "gemm"]
+    stem, block = steps(found, "conv")
+    assert types(stem)[:3] == [U8, U8, S8]
+    assert U8 in types(block)[3:], "the other summand"
+    assert [n.op for n in stem.spec.epilogue.nodes if n.op not in ("acc", "in")] == ["mul", "add"]
+
+
+def test_the_average_of_a_residual_net_reads_fp32() -> None:
+    (average,) = steps(check(residual_net(), step=0.07), "reduce")
+    assert types(average) == [U8, F32]
+
+
+def test_parts_of_a_concatenation_are_written_in_place() -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 4, 6, 6]), 0.02, 100)
+    parts = [b.fake(b.add("Conv", x, b.quantized_weights((c, 4, 1, 1))), 0.02, 90) for c in (4, 8)]
+    y = b.fake(b.add("Concat", *parts, axis=1), 0.02, 90)
+    y = b.fake(b.add("Conv", y, b.quantized_weights((4, 12, 3, 3)), pads=[1] * 4), STEP, 128)
+    found = check(b.output(y).model())
+    assert ops(found).count("copy") <= 2, "the input's and the output's layout change"
+    assert all(types(s)[:3] == [U8, U8, S8] for s in steps(found, "conv")[:2])
+
+
+def test_parts_of_different_scales_are_quantized_again() -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 4, 6, 6]), 0.02, 100)
+    parts = [b.fake(b.add("Conv", x, b.quantized_weights((4, 4, 1, 1))), s, 90) for s in (0.02, 0.03)]
+    y = b.fake(b.add("Concat", *parts, axis=1), 0.03, 80)
+    y = b.fake(b.add("Conv", y, b.quantized_weights((4, 8, 1, 1))), STEP, 128)
+    check(b.output(y).model())
+
+
+@pytest.mark.parametrize("move", ["Transpose", "Reshape", "Slice", "Split", "MaxPool", "Resize"])
+def test_moves_are_of_integers(move: str) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 4, 6, 8]), 0.02, 100)
+    arguments: dict[str, tuple[list[str], dict[str, Any]]] = {
+        "Transpose": ([], {"perm": [0, 1, 3, 2]}),
+        "Reshape": ([b.constant([1, 4, 8, 6], np.int64)], {}),
+        "Slice": ([b.constant([1], np.int64), b.constant([5], np.int64), b.constant([2], np.int64)], {}),
+        "Split": ([b.constant([4, 2], np.int64)], {"axis": 2, "outputs": 2}),
+        "MaxPool": ([], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        "Resize": (["", b.constant([1, 1, 2, 2], np.float32)], {"mode": "nearest"}),
+    }
+    inputs, attributes = arguments[move]
+    y = b.add(move, x, *inputs, **attributes)
+    y = y[0] if isinstance(y, list) else y
+    y = b.add("Conv", b.fake(y, 0.02, 100), b.quantized_weights((4, 4, 3, 3)), pads=[1] * 4)
+    graph, found = optimized(b.output(b.fake(y, STEP, 128)).model(), conventions=INT8)
+    names = [n.op_type for n in graph.graph]
+    assert names.count("QuantizeLinear") == 2 and names.count("DequantizeLinear") == 1
+    check(b.model())
+    assert types(steps(found, "conv")[0])[1] is U8
+
+
+def test_quantization_moves_to_where_values_are_computed() -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [2, 4, 8]), 0.02, 100)
+    y = b.add(
+        "Reshape", b.add("MatMul", x, b.quantized_weights((8, 8), axis=1)), b.constant([8, 8], np.int64)
+    )
+    y = b.add("MatMul", b.fake(y, 0.02, 90), b.quantized_weights((8, 4), axis=1))
+    found = check(b.output(b.fake(y, STEP, 128)).model())
+    assert ops(found).count("gemm") == 2 and ops(found).count("pointwise") == 1
+    assert types(steps(found, "gemm")[0])[0] is U8
+
+
+def test_different_zero_points_around_one_image() -> None:
+    """The same integers read with two zero points: one convolution needs a copy with another border."""
+    b = QuantizedBuilder()
+    integers = b.quantized(b.input("x", [1, 4, 6, 6]), 0.02, 100)
+    parts = [b.real(integers, 0.02, zero) for zero in (100, 60)]
+    a, c = (b.add("Conv", p, b.quantized_weights((4, 4, 3, 3)), pads=[1] * 4) for p in parts)
+    check(b.output(b.fake(b.add("Add", a, c), 0.05, 128)).model(), step=0.05)
+
+
+def test_dynamic_dims() -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", ["n", 6, "h", "w"]), 0.02, 100)
+    y = b.fake(b.add("Conv", x, b.quantized_weights((6, 6, 3, 3)), pads=[1] * 4), 0.02, 120)
+    y = b.add("Conv", y, b.quantized_weights((4, 6, 3, 3)), pads=[1] * 4)
+    check(b.output(b.fake(y, STEP, 128)).model(), n=2, h=7, w=5)
+
+
+def test_other_targets_leave_quantized_models_alone() -> None:
+    found = covered(residual_net())
+    assert not steps(found, "conv")
+    assert any("8-bit" in r.reason for r in found.rejections)
+
+
+def test_integers_that_enter_and_leave() -> None:
+    b = QuantizedBuilder()
+    x = b.real(b.input("x", [1, 4, 6, 6], np.uint8), 0.02, 1)
+    y = b.quantized(b.add("Conv", x, b.quantized_weights((4, 4, 3, 3)), pads=[1] * 4), 0.001, 128)
+    check(b.output(y, dtype=np.uint8).model(), step=1)
+
+
+def test_a_scale_computed_at_run_time_is_left_to_onnx_runtime() -> None:
+    b = ModelBuilder()
+    x, scale = b.input("x", [4, 4]), b.input("s", [])
+    zero = b.constant(3, np.uint8)
+    y = b.add("DequantizeLinear", b.add("QuantizeLinear", b.add("Relu", x), scale, zero), scale, zero)
+    found = covered(b.output(b.add("Relu", y)).model(), conventions=INT8)
+    assert any("constant" in r.reason or "attributes" in r.reason for r in found.rejections)

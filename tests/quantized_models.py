@@ -1,0 +1,69 @@
+"""Quantized models built node by node, the way ONNX Runtime's quantizer writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from onnx_models import ModelBuilder
+
+from bolt.graph.conventions import CPU
+
+INT8 = replace(CPU, has_int8=True)
+"""The conventions of a CPU target that multiplies 8-bit integers."""
+
+
+class QuantizedBuilder(ModelBuilder):
+    """A `ModelBuilder` with the words of quantized models."""
+
+    def quantized(self, x: str, scale: float, zero: int, dtype: Any = np.uint8) -> str:
+        """The integers of x."""
+        parameters = self.constant(scale, np.float32), self.constant(zero, dtype)
+        return str(self.add("QuantizeLinear", x, *parameters))
+
+    def real(self, x: str, scale: float, zero: int, dtype: Any = np.uint8) -> str:
+        """What integers stand for."""
+        parameters = self.constant(scale, np.float32), self.constant(zero, dtype)
+        return str(self.add("DequantizeLinear", x, *parameters))
+
+    def fake(self, x: str, scale: float, zero: int, dtype: Any = np.uint8) -> str:
+        """x quantized and dequantized."""
+        return self.real(self.quantized(x, scale, zero, dtype), scale, zero, dtype)
+
+    def quantized_weights(
+        self, shape: Sequence[int], *, axis: int = 0, per_slice: bool = True, unsigned: bool = False
+    ) -> str:
+        """Dequantized random weights with one scale per slice along `axis`, or one for all."""
+        middle, dtype = (128, np.uint8) if unsigned else (0, np.int8)
+        integers = (self.random.integers(-127, 128, tuple(shape)) + middle).astype(dtype)
+        count = (shape[axis],) if per_slice else ()
+        scale = self.random.uniform(0.5, 2, count) / (60 * np.sqrt(integers[0].size))
+        inputs = self.constant(integers), self.constant(scale, np.float32)
+        zero = self.constant(np.full(count, middle), dtype)
+        return str(self.add("DequantizeLinear", *inputs, zero, axis=axis))
+
+    def quantized_bias(self, count: int) -> str:
+        """A dequantized int32 bias."""
+        integers = self.constant(self.random.integers(-900, 900, count), np.int32)
+        scale = self.constant(self.random.uniform(1e-3, 2e-3, count), np.float32)
+        return str(
+            self.add("DequantizeLinear", integers, scale, self.constant(np.zeros(count), np.int32), axis=0)
+        )
+
+
+def residual_net() -> Any:
+    """Stem, pooling, a residual block, an average and a classifier."""
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 3, 17, 17]), 4 / 255, 128)
+    stem = b.add("Conv", x, b.quantized_weights((8, 3, 3, 3)), b.quantized_bias(8), pads=[1] * 4)
+    stem = b.fake(b.add("Relu", stem), 0.03, 0)
+    stem = b.fake(b.add("MaxPool", stem, kernel_shape=[2, 2], strides=[2, 2]), 0.03, 0)
+    y = b.add("Conv", stem, b.quantized_weights((8, 8, 3, 3)), b.quantized_bias(8), pads=[1] * 4)
+    y = b.fake(y, 0.02, 121)
+    y = b.fake(b.add("Relu", b.add("Add", y, stem)), 0.05, 0)
+    y = b.fake(b.add("GlobalAveragePool", y), 0.05, 0)
+    y = b.fake(b.add("Flatten", y), 0.05, 0)
+    y = b.add("Gemm", y, b.quantized_weights((5, 8)), b.quantized_bias(5), transB=1)
+    return b.output(b.fake(y, 0.07, 99)).model()
