@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, only_f32
+from bolt.kernels.finish import as_operand
 from bolt.kernels.igemm import (
     IgemmConfig,
     Problem,
     igemm_configs,
     igemm_cycles,
     igemm_source,
-    pack_panels,
+    pack_words,
 )
+from bolt.kernels.products import wrong_product
 from bolt.kernels.rows import product, total
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
@@ -59,8 +60,8 @@ def reduction_matrices(weights: np.ndarray, groups: int, lanes: int) -> np.ndarr
     k, c, r, s = weights.shape
     joined, per_k = joined_groups(groups, k, lanes), k // groups
     groups //= joined
-    blocks = weights.reshape(groups, joined, per_k, c, r, s).astype(np.float32)
-    dense = np.zeros((groups, r, s, joined, c, joined, per_k), np.float32)
+    blocks = weights.reshape(groups, joined, per_k, c, r, s)
+    dense = np.zeros((groups, r, s, joined, c, joined, per_k), weights.dtype)
     for j in range(joined):
         dense[:, :, :, j, :, j, :] = blocks[:, j].transpose(0, 3, 4, 2, 1)
     return dense.reshape(groups, r * s * joined * c, joined * per_k)
@@ -77,7 +78,7 @@ class CpuConv:
             return Rejection(stage="supports", subject=self.name, reason=f"computes conv, not {spec.op}")
         if 2 not in spec.constants:
             return Rejection(stage="supports", subject=self.name, reason="the weights are not constant")
-        return only_f32(spec, self.name)
+        return wrong_product(spec, self.name, target)
 
     def configs(self, spec: Spec, target: Target) -> Sequence[IgemmConfig]:
         assert isinstance(spec, ConvSpec)
@@ -99,9 +100,12 @@ class CpuConv:
         self, spec: Spec, config: IgemmConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         assert isinstance(spec, ConvSpec)
-        matrices = reduction_matrices(constants[2], spec.groups, target.vector_lanes)
+        problem, lanes = conv_problem(spec, target), target.vector_lanes
+        weights = constants[2].astype(problem.product.b.np)
+        matrices = reduction_matrices(weights, spec.groups, lanes)
+        taps = matrices.reshape(len(matrices), -1, problem.c, problem.k)
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
-        packed[2] = np.concatenate([pack_panels(m, config.nv, target.vector_lanes) for m in matrices])
+        packed[2] = np.concatenate([pack_words(t, problem.product, config.nv, lanes) for t in taps])
         return packed
 
     def scratch_bytes(self, spec: Spec, config: IgemmConfig, target: Target) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
+from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     Cut,
@@ -23,10 +23,11 @@ from bolt.kernels.igemm import (
     igemm_configs,
     igemm_cycles,
     igemm_source,
-    pack_panels,
+    pack_words,
     tile_step_cycles,
     widest_rows,
 )
+from bolt.kernels.products import FLOATS, PRODUCTS, wrong_product
 from bolt.kernels.rows import number
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Spec
@@ -92,7 +93,7 @@ class CpuGemm:
         if spec.is_b_constant and None in spec.operands[2].dims[2:]:
             reason = "b is constant, but its size is not known"
             return Rejection(stage="supports", subject=self.name, reason=reason)
-        return only_f32(spec, self.name)
+        return wrong_product(spec, self.name, target, PRODUCTS if is_prepacked(spec) else (FLOATS,))
 
     def configs(self, spec: Spec, target: Target) -> Sequence[IgemmConfig | PackedConfig]:
         assert isinstance(spec, GemmSpec)
@@ -122,9 +123,12 @@ class CpuGemm:
         target: Target,
         constants: Mapping[int, np.ndarray],
     ) -> dict[int, np.ndarray]:
+        assert isinstance(spec, GemmSpec)
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items()}
         if isinstance(config, IgemmConfig):
-            packed[2] = pack_panels(constants[2][0, 0], config.nv, target.vector_lanes)
+            product = gemm_problem(spec).product
+            weights = constants[2][0].astype(product.b.np)
+            packed[2] = pack_words(weights, product, config.nv, target.vector_lanes)
         return packed
 
     def scratch_bytes(self, spec: Spec, config: IgemmConfig | PackedConfig, target: Target) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.finish import epilogue_cycles, finish_context
+from bolt.kernels.products import FLOATS, Product, product_of, shift_words, words_of_taps
 from bolt.kernels.rows import SHORT_ROW, Rows, merged_rows, number
 from bolt.ops.spec import Spec
 from bolt.target import Target
@@ -68,9 +69,26 @@ class Problem:
     group_c: int
 
     @property
+    def product(self) -> Product:
+        """What is multiplied."""
+        product = product_of(self.spec)
+        assert product is not None
+        return product
+
+    @property
+    def words(self) -> int:
+        """Words of the reduction per tap."""
+        return self.product.words(self.c)
+
+    @property
     def depth(self) -> int:
-        """Length of the whole reduction."""
-        return self.taps[0] * self.taps[1] * self.c
+        """Length of the whole reduction in words."""
+        return self.taps[0] * self.taps[1] * self.words
+
+    @property
+    def panel_rows(self) -> int:
+        """Rows of a panel of weights: one per word, and the sums at the start where they are not zero."""
+        return self.depth + (1 if self.product.shift else 0)
 
     @property
     def rows(self) -> Rows:
@@ -119,12 +137,13 @@ def _is_fused(target: Target) -> bool:
     return target.arch != "x86_64" or "fma" in target.requires
 
 
-def widest_rows(nv: int, target: Target) -> int:
+def widest_rows(nv: int, target: Target, product: Product = FLOATS) -> int:
     """Most rows of a tile of `nv` vectors that fit the registers: mr * nv sums, nv weights, the input value.
 
     Without a fused multiply-add the product needs a register, too.
     """
-    return (target.vector_registers - nv - (1 if _is_fused(target) else 2)) // nv
+    others = product.registers + (1 if _is_fused(target) else 2)
+    return (target.vector_registers - nv - others) // nv
 
 
 FEW_SIZES = (10, 7, 5, 3, 2, 1)
@@ -184,7 +203,7 @@ def igemm_configs(problem: Problem, target: Target) -> list[IgemmConfig]:
     vectors = -(-problem.k // target.vector_lanes)
     found: dict[IgemmConfig, None] = {}
     for nv in range(1, min(vectors, 15) + 1):
-        widest = min(widest_rows(nv, target), 16)
+        widest = min(widest_rows(nv, target, problem.product), 16)
         if widest < 1:
             continue
         shapes = [(1, mr) for mr in _rows_of_tile(rows.columns, widest)]
@@ -202,9 +221,10 @@ def _tile_bytes(problem: Problem, mr: int) -> int:
     step = number(problem.a_steps[2])
     channels_in = problem.groups * problem.group_c
     channels_out = problem.groups * problem.k
-    wide = [e for e in problem.spec.extras if e.strides[2] != 0]
+    wide = [problem.spec.out, *(e for e in problem.spec.extras if e.strides[2] != 0)]
     inputs = max(channels_in, min(step or channels_in, 2 * channels_in))
-    return 4 * mr * (inputs + channels_out * (1 + len(wide)))
+    sizes = sum(o.dtype.size_bytes for o in wide)
+    return mr * (inputs * problem.product.a.size_bytes + channels_out * sizes)
 
 
 def _block(problem: Problem, mr: int, target: Target) -> int:
@@ -212,7 +232,7 @@ def _block(problem: Problem, mr: int, target: Target) -> int:
 
 
 def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
-    """Cycles of one value of the reduction on an mr x nv tile: arithmetic, loads, issue or latency."""
+    """Cycles of one word of the reduction on an mr x nv tile: arithmetic, loads, issue or latency."""
     # Without a fused multiply-add a broadcast is a shuffle on the same ports, too.
     macs = mr * nv if _is_fused(target) else 2 * mr * nv + mr
     return max(macs / target.fma_ports, (mr + nv) / 2, (macs + mr + nv) / ISSUE, 4.0)
@@ -220,8 +240,9 @@ def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
 
 def _set_conflicts(problem: Problem, height: int, width: int) -> float:
     """Slow-down by input pixels whose distance is a multiple of 4 KB: they share the same few L1 sets."""
-    down, across = (number(s) or 0 for s in problem.a_steps[1:])
-    lines = {(4 * (y * down + x * across)) // LINE_BYTES for y in range(height) for x in range(width)}
+    size = problem.product.a.size_bytes
+    down, across = (size * (number(s) or 0) for s in problem.a_steps[1:])
+    lines = {(y * down + x * across) // LINE_BYTES for y in range(height) for x in range(width)}
     same_set = max(Counter(line % (4096 // LINE_BYTES) for line in lines).values())
     return 1.0 if same_set <= 8 else 1.3 if same_set <= 12 else 2.0
 
@@ -288,12 +309,15 @@ def igemm_context(
     """What the template substitutes."""
     rows, lanes = problem.rows, target.vector_lanes
     panels = Panels.of(problem.k, config.nv, lanes)
-    panel_floats = problem.depth * config.nv * lanes
+    panel_words = problem.panel_rows * config.nv * lanes
     return {
         "title": title,
         "name": name,
         "lanes": lanes,
+        "a_type": problem.product.a.cpu,
         "c": problem.c,
+        "words": problem.words,
+        "has_start": problem.product.shift != 0,
         "group_c": problem.group_c,
         "k": problem.k,
         "taps": problem.taps,
@@ -302,25 +326,36 @@ def igemm_context(
         "a_base": problem.a_base,
         "groups": problem.groups,
         "panels": panels.count,
-        "panel_floats": panel_floats,
-        "group_floats": problem.depth * panels.vectors * lanes,
+        "panel_words": panel_words,
+        "group_words": problem.panel_rows * panels.vectors * lanes,
         "nv": config.nv,
         "nv_last": panels.nv_last,
         "block": config.block,
         "down": Cut.of(number(rows.extents[1]), config.rows) if config.rows > 1 else ONE_BY_ONE,
         "across": Cut.of(rows.columns, config.mr // config.rows),
         "grid_steps": (problem.a_steps[1] if config.rows > 1 else "0", problem.a_steps[2]),
-        "unroll": unrolled(problem.c),
-        "touches": _touches(problem, config, rows, panel_floats),
-        "lead": _lead(problem, config, rows, panel_floats // config.nv * panels.nv_last),
+        "unroll": unrolled_words(problem),
+        "turns": _turns(problem),
+        "touches": _touches(problem, config, rows, panel_words),
+        "lead": _lead(problem, config, rows, panel_words // config.nv * panels.nv_last),
         "extents": rows.extents,
         "merge_rows": rows.merge_rows,
         "merge_images": rows.merge_images,
         "unit_cost": max(1, round(problem.depth * tile_step_cycles(config.mr, config.nv, target))),
         "m_cost": max(1, _tile_bytes(problem, config.mr) // L2_BYTES_PER_CYCLE),
-        "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
+        "n_cost": max(1, 4 * panel_words // FAR_BYTES_PER_CYCLE),
         **finish_context(problem.spec, grid=config.rows > 1),
     }
+
+
+def unrolled_words(problem: Problem) -> int:
+    """Whole words of a tap's reduction per turn of the innermost loop."""
+    return max(1, unrolled(problem.c // problem.product.size))
+
+
+def _turns(problem: Problem) -> int:
+    """Turns of the innermost loop per tap (1 also where a tap is less than a word)."""
+    return max(1, problem.c // problem.product.size // unrolled_words(problem))
 
 
 def unrolled(c: int) -> int:
@@ -330,29 +365,37 @@ def unrolled(c: int) -> int:
     return next((u for u in (4, 5, 6, 7, 8, 3) if c % u == 0), 4)
 
 
-def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_floats: int) -> int:
+def _touches(problem: Problem, config: IgemmConfig, rows: Rows, panel_words: int) -> int:
     """Cache lines to prefetch per turn of the innermost loop, for a block to cover the next panel.
 
     A tile of few pixels has no time for many, and the hardware finds the only stream it reads by itself.
     """
     tiles = sum(_tile_shapes(rows, config).values())
-    steps = problem.taps[0] * problem.taps[1] * (problem.c // unrolled(problem.c))
-    lines = panel_floats // 16
+    steps = problem.taps[0] * problem.taps[1] * _turns(problem)
+    lines = panel_words // 16
     most = MOST_TOUCHES if config.mr >= 4 else 4
     return min(most, max(1, -(-lines // (steps * min(tiles, config.block)))))
 
 
-def _lead(problem: Problem, config: IgemmConfig, rows: Rows, last_floats: int) -> int:
-    """How many floats ahead weights are prefetched when a block is one tile; 0 when it is a whole panel."""
+def _lead(problem: Problem, config: IgemmConfig, rows: Rows, last_words: int) -> int:
+    """How many words ahead weights are prefetched when a block is one tile; 0 when it is a whole panel."""
     is_one_tile = rows.columns is not None and rows.count is not None
     is_one_tile = is_one_tile and min(config.block, sum(_tile_shapes(rows, config).values())) == 1
-    return min(LEAD_FLOATS, last_floats // 2) if is_one_tile else 0
+    return min(LEAD_FLOATS, last_words // 2) if is_one_tile else 0
 
 
 def pack_panels(matrix: np.ndarray, nv: int, lanes: int) -> np.ndarray:
-    """A (depth, k) matrix as panels of nv vectors, each (depth, nv * lanes), k padded with zeros; 1-D."""
+    """A (depth, k, ...) array as panels of nv vectors: (depth, nv * lanes, ...), k padded with zeros; 1-D."""
     panels = Panels.of(matrix.shape[1], nv, lanes)
-    padded = np.zeros((matrix.shape[0], panels.vectors * lanes), np.float32)
+    padded = np.zeros((matrix.shape[0], panels.vectors * lanes, *matrix.shape[2:]), matrix.dtype)
     padded[:, : matrix.shape[1]] = matrix
     starts = range(0, padded.shape[1], nv * lanes)
     return np.concatenate([padded[:, s : s + nv * lanes].ravel() for s in starts])
+
+
+def pack_words(matrix: np.ndarray, product: Product, nv: int, lanes: int) -> np.ndarray:
+    """Weights (taps, c, k) of one group as panels of words, in the type of the weights; 1-D."""
+    words = words_of_taps(matrix, product)
+    if product.shift:
+        words = np.concatenate([shift_words(matrix, product), words])
+    return pack_panels(words, nv, lanes)

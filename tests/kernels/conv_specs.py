@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kernels.harness import f32, ints_of, like, per_channel
+from kernels.harness import ints_of, like, operand, per_channel
 
 from bolt.epilogue import IDENTITY, Builder, Epilogue
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Operand
+from bolt.types import F32, DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Conv:
         kernel, stride, dilation, pad, pad_end: (rows, columns); `pad_end` defaults to `pad`.
         groups: channel groups.
         c_wide, k_wide: pixel strides of input and output (0: c and k).
+        a, b, out: types of input, weights and output (and of what has its shape).
         epilogue: "none", "bias_relu", "residual" (bias, residual, relu) or "gate" (sigmoid, per-image gate).
     """
 
@@ -36,6 +38,9 @@ class Conv:
     groups: int = 1
     c_wide: int = 0
     k_wide: int = 0
+    a: DType = F32
+    b: DType = F32
+    out: DType = F32
     epilogue: str = "residual"
 
     def _out(self, axis: int, extent: int) -> int:
@@ -51,12 +56,12 @@ class Conv:
         row = x * (self.pad[1] + self.w + end[1])
         image = row * (self.pad[0] + self.h + end[0])
         y = self.k_wide or self.k
-        out = f32((self.n, p, q, self.k), (p * q * y, q * y, y, 1))
+        out = operand(self.out, (self.n, p, q, self.k), (p * q * y, q * y, y, 1))
         expression, extras = epilogue_of(self.epilogue, out)
         operands = (
             out,
-            f32((self.n, self.h, self.w, self.c), (image, row, x, 1)),
-            f32((self.k, self.c // self.groups, *self.kernel)),
+            operand(self.a, (self.n, self.h, self.w, self.c), (image, row, x, 1)),
+            operand(self.b, (self.k, self.c // self.groups, *self.kernel)),
             *extras,
         )
         return ConvSpec(
@@ -95,7 +100,7 @@ def epilogue_of(kind: str, out: Operand) -> tuple[Epilogue, tuple[Operand, ...]]
         return b.finish(b.op("relu", biased)), (per_channel(out),)
     if kind == "residual":
         total = b.op("add", biased, b.input(1))
-        return b.finish(b.op("relu", total)), (per_channel(out), like(out, out.strides))
+        return b.finish(b.op("relu", total)), (per_channel(out), out)
     assert kind == "gate", kind
     gated = b.op("mul", b.op("sigmoid", biased), b.input(1))
     return b.finish(gated), (per_channel(out), like(out, (1, 0, 0, 0)))

@@ -26,7 +26,7 @@ from bolt.target import CPU_TARGETS as _ROWS
 from bolt.target import Target, by_name, runs_here
 from bolt.templates import ROOT
 from bolt.toolchain.host import Compiler, find_compiler, kernel_flags
-from bolt.types import F32, DType
+from bolt.types import BF16, F32, S8, U8, DType, convert
 
 _ASKED = os.environ.get("BOLT_TEST_TARGETS")
 ALL_TARGETS = (
@@ -117,7 +117,7 @@ def _view(memory: np.ndarray, start: int, dims: Sequence[int], strides: Sequence
 
 
 def _sentinel(dtype: np.dtype) -> Any:
-    if dtype.kind == "f":
+    if dtype.kind == "f" or dtype == BF16.np:
         return np.nan
     return True if dtype.kind == "b" else 113
 
@@ -336,12 +336,29 @@ def check(
     arrays |= dict(values or {})
     got = run(family, spec, arrays, ints=ints, target=target, config=config, parts=parts, page_end=page_end)
     want = bound.reference([arrays[i] for i in range(1, len(bound.operands))])[0]
+    if spec.is_product and not spec.out.dtype.is_float:
+        want = rounded(want, spec.out.dtype)
     compare(got, np.broadcast_to(want, got.shape), tolerance=None if exact else tolerance)
     return got
 
 
+TOLERANCES = {F32: 4e-6, BF16: 1e-2, U8: 4e-6, S8: 4e-6}
+"""How close results of products of a type come; sums of integers up to 2^24 are exact."""
+
+
+def rounded(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """Real numbers as kernels store them in a type: to nearest even, integers saturated."""
+    if dtype.is_float:
+        return convert(values, dtype).astype(np.float64)
+    limits = np.iinfo(dtype.np)
+    return np.clip(np.rint(values), limits.min, limits.max)
+
+
 def compare(got: np.ndarray, want: np.ndarray, *, tolerance: float | None) -> None:
     """Asserts equality (`tolerance` None), or closeness as `check` defines it; NaN and inf must match."""
+    if got.dtype == BF16.np:
+        got = got.astype(np.float64)
+        want = rounded(want, BF16) if tolerance is None else want
     if got.dtype.kind != "f":
         want, tolerance = want.astype(got.dtype), None
     if tolerance is None:

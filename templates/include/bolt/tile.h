@@ -1,6 +1,6 @@
 // Register tiles: MR rows (pixels) times NV vectors of output channels, and how their work is shared out.
 #pragma once
-#include "bolt/simd.h"
+#include "bolt/word.h"
 
 BOLT_INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 BOLT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -31,34 +31,68 @@ BOLT_INLINE int64_t offset_of(const PixelGrid<W>& grid, int i) {
   return i / W * grid.row_step + i % W * grid.step;
 }
 
-// acc[i][j] += a[offset_of(steps, i)] * b[j], one value of the reduction.
-template <int MR, int NV, typename Steps>
-BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const float* a, const Steps& steps, const float* b) {
+// acc[i][j] += a[offset_of(steps, i)] * b[j], one word of the reduction.
+template <int MR, int NV, typename T, typename Steps>
+BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const T* a, const Steps& steps, const float* b, const Word<T>& word = {}) {
   vf w[NV];
 #pragma GCC unroll 32
   for (int j = 0; j < NV; j++) w[j] = vload(b + j * VL);
 #pragma GCC unroll 32
   for (int i = 0; i < MR; i++) {
     vf x;
-    BOLT_SPREAD(x, a + offset_of(steps, i));
+    word.spread(x, a + offset_of(steps, i));
 #pragma GCC unroll 32
-    for (int j = 0; j < NV; j++) BOLT_FMA(acc[i][j], x, w[j]);
+    for (int j = 0; j < NV; j++) word.mac(acc[i][j], x, w[j]);
   }
 }
 
-// acc[i][j] += sum over x < C of a[offset_of(steps, i) + x] * b[x][j]; b is a panel of C rows of NV vectors. The steps are
-// unrolled by UNROLL: all of a short C, because GCC spills the sums around a loop of a few turns.
-template <int MR, int NV, int64_t C, int UNROLL, int TOUCHES, typename Steps>
-BOLT_INLINE void mac(vf (&acc)[MR][NV], const float* a, const Steps& steps, const float* b, Ahead& ahead) {
-  constexpr int64_t WHOLE = C / UNROLL * UNROLL;
+// The same for the first C elements of a word.
+template <int C, int MR, int NV, typename T, typename Steps>
+BOLT_INLINE void mac_part(vf (&acc)[MR][NV], const T* a, const Steps& steps, const float* b, const Word<T>& word) {
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; i++) {
+    vf x;
+    spread_part<C>(x, word, a + offset_of(steps, i));
+#pragma GCC unroll 32
+    for (int j = 0; j < NV; j++) word.mac(acc[i][j], x, vload(b + j * VL));
+  }
+}
+
+// acc[i][j] += sum over x < C of a[offset_of(steps, i) + x] * b[x][j]; b is a panel of a row of NV vectors per word of a.
+// The steps are unrolled by UNROLL: all of a short C, because GCC spills the sums around a loop of a few turns.
+template <int MR, int NV, int64_t C, int UNROLL, int TOUCHES, typename T, typename Steps>
+BOLT_INLINE void mac(vf (&acc)[MR][NV], const T* a, const Steps& steps, const float* b, Ahead& ahead) {
+  constexpr int64_t SIZE = Word<T>::SIZE, WORDS = C / SIZE, WHOLE = WORDS / UNROLL * UNROLL;
+  const Word<T> word = {};
 #pragma GCC unroll 1
   for (int64_t x = 0; x < WHOLE; x += UNROLL) {
 #pragma GCC unroll 16
-    for (int u = 0; u < UNROLL; u++) mac_one<MR, NV>(acc, a + x + u, steps, b + (x + u) * NV * VL);
+    for (int u = 0; u < UNROLL; u++) mac_one<MR, NV>(acc, a + (x + u) * SIZE, steps, b + (x + u) * NV * VL, word);
     ahead.touch<TOUCHES>();
   }
 #pragma GCC unroll 1
-  for (int64_t x = WHOLE; x < C; x++) mac_one<MR, NV>(acc, a + x, steps, b + x * NV * VL);
+  for (int64_t x = WHOLE; x < WORDS; x++) mac_one<MR, NV>(acc, a + x * SIZE, steps, b + x * NV * VL, word);
+  // The last word ends with the last element; b has zeros for those it shares with the word before.
+  if constexpr (C % SIZE != 0 && C > SIZE) mac_one<MR, NV>(acc, a + C - SIZE, steps, b + WORDS * NV * VL, word);
+  if constexpr (C < SIZE) mac_part<C>(acc, a, steps, b, word);
+}
+
+// Sums that start at what `Word` of signed 8-bit integers makes too much; b has it before its panel.
+template <int MR, int NV>
+BOLT_INLINE void start(vf (&acc)[MR][NV], const float* b) {
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 32
+    for (int j = 0; j < NV; j++) acc[i][j] = vload(b + j * VL);
+}
+
+// The numbers that are the sums of products of elements of type T.
+template <typename T, int MR, int NV>
+BOLT_INLINE void settle(vf (&acc)[MR][NV]) {
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; i++)
+#pragma GCC unroll 32
+    for (int j = 0; j < NV; j++) acc[i][j] = Word<T>::sum(acc[i][j]);
 }
 
 // The same for a run-time length c and any distance `next` between the values of a.
