@@ -132,9 +132,8 @@ def lower(
         is_pointwise=pointwise,
         takes_epilogue=lambda n: n.op_type in ANCHORS,
     )
-    chains: list[Attention | Gated] = []
+    chains: list[Attention | Gated] = [*attentions(regions, outputs, shapes, opset=opset)]
     if conventions.is_device:
-        chains += attentions(regions, outputs, shapes, opset=opset)
         chains += gated_products(regions, outputs, shapes)
     chain_of = {region: chain for chain in chains for region in chain.regions}
     for region in regions:

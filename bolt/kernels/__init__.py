@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bolt.kernels.cpu_attention import CpuAttention
 from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_conv_transpose import CpuConvTranspose
 from bolt.kernels.cpu_copy import CpuCopy
@@ -57,6 +58,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
     CpuGrouped(),
     CpuConvTranspose(),
     CpuGemm(),
+    CpuAttention(),
 )
 """In the order they are asked. `bolt.search` looks at all that support a spec."""
 

@@ -1,4 +1,4 @@
-"""Attention written as two products and a softmax becomes one step on a device, where a kernel takes it."""
+"""Attention written as two products and a softmax becomes one step where a kernel takes it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from lowered import check, covered, ops
 from onnx_models import ModelBuilder
 
-from bolt.graph.conventions import CPU, conventions
+from bolt.graph.conventions import CPU, Conventions, conventions
 from bolt.ops.attention import AttentionSpec
 from bolt.ops.spec import Spec
 from bolt.program import Step
 from bolt.report import Rejection
 from bolt.target import SM80
-from bolt.types import F16
+from bolt.types import F16, F32, DType
 
 FP16 = conventions(SM80, "fp16")
 B, H, M, N, D = 2, 3, 8, 16, 8
@@ -63,13 +63,22 @@ def steps(found: Any) -> list[AttentionSpec]:
 
 @pytest.mark.parametrize("scale,factor", [("Mul", 0.25), ("Div", 0.25), ("none", 1.0)])
 @pytest.mark.parametrize("mask", [None, (B, 1, 1, N), (1, H, M, N), (M, N)], ids=str)
-def test_one_step(scale: str, factor: float, mask: tuple[int, ...] | None) -> None:
-    found = check(attention_model(scale=scale, mask=mask), conventions=FP16, tolerance=2e-3)
+@pytest.mark.parametrize("where,dtype,tolerance", [(FP16, F16, 2e-3), (CPU, F32, 2e-5)], ids=["gpu", "cpu"])
+def test_one_step(
+    scale: str,
+    factor: float,
+    mask: tuple[int, ...] | None,
+    where: Conventions,
+    dtype: DType,
+    tolerance: float,
+) -> None:
+    found = check(attention_model(scale=scale, mask=mask), conventions=where, tolerance=tolerance)
     (spec,) = steps(found)
     assert (spec.scale, spec.has_bias) == (factor, mask is not None)
-    assert spec.out.dims == (B, H, M, D) and {o.dtype for o in spec.operands} == {F16}
+    assert spec.out.dims == (B, H, M, D) and {o.dtype for o in spec.operands} == {dtype}
     assert spec.out.strides == (M * H * D, D, H * D, 1), "the heads of a row lie side by side"
     assert {"gemm", "softmax"}.isdisjoint(ops(found))
+    assert where is FP16 or ops(found).count("copy") == 1, "heads are views, only the result is moved"
 
 
 def test_without_heads() -> None:
@@ -84,8 +93,14 @@ def test_other_chains_run_one_by_one(changes: Any) -> None:
     assert ops(found).count("gemm") == 2
 
 
+def refuse(spec: Spec) -> Rejection | None:
+    if isinstance(spec, AttentionSpec):
+        return Rejection(stage="supports", subject=spec.op, reason="not here")
+    return None
+
+
 def test_where_no_kernel_takes_it_the_parts_run_one_by_one() -> None:
-    found = covered(attention_model(), conventions=CPU)
+    found = covered(attention_model(), supports=refuse)
     assert not steps(found)
     assert ops(found).count("gemm") == 2 and ops(found).count("softmax") == 1
 
@@ -97,11 +112,6 @@ def test_nothing_is_left_of_an_attention_without_a_kernel() -> None:
     out = b.add("MatMul", b.add("Softmax", b.add("MatMul", q, keys)), v)
     model = b.output(out).model()
     assert ops(covered(model, conventions=FP16)) == ["copy", "copy", "copy", "copy", "attention"]
-
-    def refuse(spec: Spec) -> Rejection | None:
-        if isinstance(spec, AttentionSpec):
-            return Rejection(stage="supports", subject=spec.op, reason="not here")
-        return None
 
     found = covered(model, conventions=FP16, supports=refuse)
     assert ops(found) == ["copy", "copy", "gemm", "softmax", "copy", "gemm"]

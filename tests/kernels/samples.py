@@ -10,6 +10,7 @@ from kernels.conv_specs import Conv, epilogue_of, unknown_outer
 from kernels.harness import check, f32, ints_of, like, operand, per_channel
 
 from bolt.epilogue import Builder, Epilogue
+from bolt.kernels.cpu_attention import CpuAttention
 from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_conv_transpose import CpuConvTranspose
 from bolt.kernels.cpu_copy import CpuCopy
@@ -26,6 +27,7 @@ from bolt.kernels.cpu_resize import CpuResize
 from bolt.kernels.cpu_softmax import CpuSoftmax
 from bolt.kernels.cpu_winograd import CpuWinograd
 from bolt.kernels.family import Family
+from bolt.ops.attention import AttentionSpec
 from bolt.ops.conv import ConvTransposeSpec
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.pointwise import CopySpec, FillSpec, GatherSpec, PointwiseSpec
@@ -177,6 +179,17 @@ def _gather() -> Sample:
     return replace(_run_time(CpuGather(), spec, unknown, tolerance=0), values={2: index})
 
 
+def _attention(*, causal: bool = False) -> AttentionSpec:
+    def heads(rows: int, columns: int) -> Operand:
+        return f32((2, 3, rows, columns), (rows * 3 * columns, columns, 3 * columns, 1))
+
+    m, n = 21, 21 if causal else 37
+    operands = (heads(m, 19), heads(m, 17), heads(n, 17), heads(n, 19), f32((2, 3, m, n), (n, 0, 0, 1)))
+    return AttentionSpec(
+        operands=operands[: 4 if causal else 5], scale=0.25, has_bias=not causal, causal=causal
+    )
+
+
 _WINOGRAD = Conv(n=2, h=7, w=9, c=19, k=37, kernel=(3, 3), pad=(1, 1), c_wide=21, k_wide=40)
 _DEPTHWISE = Conv(n=2, h=9, w=12, c=21, k=21, groups=21, kernel=(3, 3), pad=(1, 1), stride=(2, 2))
 _GROUPED = Conv(n=2, h=9, w=12, c=22, k=22, groups=11, kernel=(3, 3), pad=(1, 1), stride=(2, 2))
@@ -202,6 +215,16 @@ SAMPLES: dict[str, Sample] = {
     "gemm_constant": Sample(family=CpuGemm(), spec=_gemm(17, 40, 65, constant=True)),
     "gemm": Sample(family=CpuGemm(), spec=_gemm(18, 37, 35, constant=False), tolerance=0),
     "gemm_run_time": _dynamic_gemm(),
+    "attention": Sample(family=CpuAttention(), spec=_attention()),
+    "attention_causal": Sample(family=CpuAttention(), spec=_attention(causal=True)),
+    "attention_run_time": _run_time(
+        CpuAttention(),
+        _attention(),
+        {
+            i: _unknown(o, 0, 1, 2, 3) if i == 4 else _unknown(o, 0, 2)
+            for i, o in enumerate(_attention().operands)
+        },
+    ),
     "pointwise": _pointwise(dynamic=False),
     "pointwise_run_time": _pointwise(dynamic=True),
     "max_pool": Sample(family=CpuPool(), spec=_pool("max"), tolerance=0),

@@ -111,6 +111,18 @@ BOLT_INLINE vf vexp_nonpositive(vf x) {
   return vscale2(BOLT_MAD(e.q, e.r * e.r, e.r) + 1.0f, e.n);
 }
 
+// exp(x) for x <= 0 where only the absolute error counts, as in a softmax: below 1.2e-7. Never less than 2^-126.
+BOLT_INLINE vf vexp_weight(vf x) {
+  const vf magic = vset(0x1.8p23f + 127.0f);  // the last bits of t + magic are the exponent of 2^round(t)
+  const vf t = vmax(vset(-126.0f), x * 0x1.715476p0f), whole = t + magic, r = t - (whole - magic);
+  vf p = vset(1.3264727247039067e-3f);
+  p = BOLT_MAD(p, r, 9.671512688147602e-3f);
+  p = BOLT_MAD(p, r, 5.550733743574335e-2f);
+  p = BOLT_MAD(p, r, 2.4022242084635134e-1f);
+  p = BOLT_MAD(p, r, 6.931469775987165e-1f);
+  return BOLT_MAD(p, r, 1.0f) * (vf)((vi)whole << 23);
+}
+
 // exp(x) - 1 for x <= 0 without cancellation; error below 2 ulp.
 BOLT_INLINE vf vexpm1_neg(vf x) {
   const vexp_parts e = vexp_split(vmax(vset(-18.0f), x));
