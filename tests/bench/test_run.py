@@ -10,8 +10,10 @@ from bolt.bench.engines import EngineError, by_name, usable
 from bolt.bench.peak import peak_gflops
 from bolt.bench.run import Case, Plan, label, measure_model
 from bolt.demo.jobs import generated_model
+from bolt.errors import TargetError
 from bolt.target import TARGETS, detect, runs_here
 from bolt.timing import Protocol
+from bolt.types import BF16, F32, S8
 
 SHORT = Protocol(rounds=2, burst_s=0.002, warm_s=0.0, least_rounds=1, limit_s=1.0)
 
@@ -108,6 +110,12 @@ def test_sizes_of_all_inputs_are_in_the_label():
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if runs_here(t)], ids=lambda t: t.name)
-def test_the_speed_limit_is_a_plausible_number(cache, target):
+@pytest.mark.parametrize("dtype", [F32, BF16, S8], ids=str)
+def test_the_speed_limit_is_a_plausible_number(cache, target, dtype):
     """Between one flop every ten cycles of 1 GHz and eight vectors of multiply-adds every cycle of 8 GHz."""
-    assert 0.1 < peak_gflops(target, 1, cache_root=cache) < target.vector_lanes * 2 * 8 * 8
+    if not {F32: True, BF16: target.has_bf16, S8: target.has_vnni}[dtype]:
+        with pytest.raises(TargetError, match=f"no products of {dtype}"):
+            peak_gflops(target, 1, dtype=dtype, cache_root=cache)
+        return
+    most = target.vector_lanes * 4 // dtype.size_bytes * 2 * 8 * 8
+    assert 0.1 < peak_gflops(target, 1, dtype=dtype, cache_root=cache) < most
