@@ -17,10 +17,11 @@ from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
 from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
 from bolt.graph.conventions import shared
-from bolt.graph.cover import Supports, cover
+from bolt.graph.cover import Cover, Supports, cover
 from bolt.graph.load import load
 from bolt.graph.outline import CanonicalLeft, outline
 from bolt.graph.pipeline import optimize as run_passes
+from bolt.graph.quantization import QUANTIZED
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
 from bolt.ops.spec import Spec
@@ -130,7 +131,7 @@ def _compile(
         nodes=nodes,
         notes={
             "targets": [t.name for t in targets],
-            "precision": options.precision,
+            "precision": "int8" if _is_quantized(covered) else options.precision,
             "threads": options.thread_count,
             "device": sources.measured_on(targets, options),
             "sizes": sizes,
@@ -140,6 +141,12 @@ def _compile(
             **modules.notes,
         },
     )
+
+
+def _is_quantized(covered: Cover) -> bool:
+    """Whether bolt computes some of the model with 8-bit integers, as the model says."""
+    nodes = (node for part in covered.partitions for node in part.nodes)
+    return any(node.op_type in QUANTIZED for node in nodes)
 
 
 def _supported_on(targets: Sequence[Target]) -> Supports:
@@ -188,7 +195,7 @@ def _attempt(made: CompiledModel, options: Options, draft: Path) -> tuple[Compil
     try:
         trial = run_trial(
             written.path, made.source.path, made.feeds, threads=options.thread_count, timed=options.ab,
-            precision=options.precision,
+            precision=made.notes["precision"],
         )  # fmt: skip
     except VerifyError as error:
         return made.left_to_ort(_reason("verify", str(error))), None

@@ -88,11 +88,14 @@ def from_numpy(dtype: np.dtype | str) -> DType | None:
 
 
 def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
-    """Real numbers as a kernel stores them in a float type: rounded to nearest even.
+    """Real numbers as a kernel stores them in a float or 8-bit type: rounded to nearest even.
 
     NaN and infinity are kept, finite values clamped to the type's range: masks of -3.4e38 must not become
-    infinite.
+    infinite. 8-bit integers saturate.
     """
+    if dtype in (U8, S8):
+        limits = np.iinfo(dtype.np)
+        return np.clip(np.rint(array), limits.min, limits.max).astype(dtype.np)
     if dtype in LARGEST:
         array = np.where(np.isinf(array), array, np.clip(array, -LARGEST[dtype], LARGEST[dtype]))
     return np.asarray(array).astype(np.float32).astype(dtype.np)

@@ -12,6 +12,9 @@ from bolt.graph.rewrite import fresh_name, producer
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
+QUANTIZED = frozenset({QUANTIZE, DEQUANTIZE, "QuantizedConv", "QuantizedMatMul"})
+"""Operators of quantized models."""
+
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth")
 """Operators whose result has the elements of their first input."""
 

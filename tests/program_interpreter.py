@@ -136,6 +136,5 @@ def _stored(result: np.ndarray, dtype: DType) -> np.ndarray:
     if dtype.is_float:
         return result if dtype is F32 else convert(result, dtype)
     if dtype in (U8, S8):
-        limits = np.iinfo(dtype.np)
-        return np.clip(np.rint(result), limits.min, limits.max)
+        return convert(result, dtype)
     return (result != 0) if dtype is BOOL else np.trunc(result)

@@ -33,3 +33,9 @@ def test_ties_go_to_even() -> None:
 def test_which_types_are_floats() -> None:
     assert [t.name for t in (*types.DTYPES, *STORED) if t.is_float] == ["f32", "f16", "bf16"]
     assert types.from_numpy(np.dtype("bfloat16")) is BF16
+
+
+def test_8_bit_integers_round_to_even_and_saturate() -> None:
+    real = np.array([-300.0, -0.5, 0.5, 1.5, 2.5, 254.6, 300.0])
+    assert types.convert(real, types.U8).tolist() == [0, 0, 0, 2, 2, 255, 255]
+    assert types.convert(real, types.S8).tolist() == [-128, 0, 0, 2, 2, 127, 127]

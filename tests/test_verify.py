@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bolt.errors import VerifyError
-from bolt.types import BF16, BOOL, F16, F32, S8, convert
+from bolt.types import BF16, BOOL, F16, F32, S8, U8, convert
 from bolt.verify import compare, compare_model, tolerance
 
 
@@ -106,3 +106,28 @@ def test_a_model_gets_a_thousandth_of_the_range():
     assert not compare_model(np.array([1], np.int64), np.array([2], np.int64))
     assert compare_model(reference + 1.5e-2 * span, reference, precision="fp16")
     assert not compare_model(reference + 5e-2 * span, reference, precision="fp16")
+
+
+def test_8_bit_integers_may_be_off_by_half_a_step_from_what_they_are_rounded_from() -> None:
+    reference = np.array([0.4999, 1.5001, -3.0, 300.0, np.nan])
+    assert compare(np.array([0, 2, 0, 255, 0], np.uint8), reference, dtype=U8)
+    assert compare(np.array([1, 1, 0, 255, 0], np.uint8), reference, dtype=U8), "both next to the middle"
+    for wrong in ([2, 2, 0, 255, 0], [0, 2, 1, 255, 0], [0, 2, 0, 254, 0]):
+        assert not compare(np.array(wrong, np.uint8), reference, dtype=U8)
+    assert "shape" in compare(np.zeros(2, np.uint8), reference, dtype=U8).reason
+
+
+def test_a_share_of_the_elements_may_have_been_rounded_to_the_other_side() -> None:
+    reference = np.zeros(1000)
+    actual = reference.copy()
+    actual[7] = 1.0
+    assert not compare(actual, reference, dtype=F32)
+    assert compare(actual, reference, dtype=F32, flips=1e-3)
+    actual[8] = 1.0
+    assert not compare(actual, reference, dtype=F32, flips=1e-3)
+
+
+def test_8_bit_outputs_of_a_quantized_model_are_numbers() -> None:
+    reference = np.array([0, 100, 200], np.uint8)
+    assert compare_model(reference + np.uint8(3), reference, precision="int8")
+    assert not compare_model(reference + np.uint8(3), reference)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.ops.spec import Operand, Spec
-from bolt.types import STORED, DType, convert
-from bolt.verify import Comparison, compare
+from bolt.types import S8, STORED, U8, DType, convert
+from bolt.verify import FLIPS, Comparison, compare
 
 GUARD = 64
 """Elements around the output that a kernel must leave alone."""
@@ -68,10 +68,12 @@ class Operands:
                 reason=f"it wrote {stray} elements outside its output",
             )  # fmt: skip
         reference = np.broadcast_to(self.reference, after.view.shape)
-        if not _is_float(out.dtype):
+        if not (_is_float(out.dtype) or out.dtype in (U8, S8)):
             reference = reference.astype(out.dtype.np)
         products = getattr(self.spec, "math", "f32")
-        return compare(after.view, reference, dtype=out.dtype, k=self.sums, math=products)
+        rounds = any(node.op == "round" for node in self.spec.epilogue.nodes)
+        flips = FLIPS if rounds else 0.0
+        return compare(after.view, reference, dtype=out.dtype, k=self.sums, math=products, flips=flips)
 
 
 def make(spec: Spec, *, seed: int = 0) -> Operands:
@@ -102,6 +104,8 @@ def _make(spec: Spec, seed: int, draw: Draw) -> Operands:
         values[index] = _random(spec, operand, rng, draw)
         if index in spec.constants and index < spec.extra_base and _is_float(operand.dtype):
             values[index] = _stored(values[index] / math.sqrt(sums), operand.dtype)
+        if index >= spec.extra_base and _is_float(operand.dtype) and _multiplies_integers(spec):
+            values[index] = _stored(values[index] / (_INTEGERS * math.sqrt(sums)), operand.dtype)
     blocks = tuple(_block(operand, halos.get(index, ())) for index, operand in enumerate(spec.operands))
     for index, value in values.items():
         blocks[index].view[...] = value
@@ -127,8 +131,15 @@ def _random(spec: Spec, operand: Operand, rng: np.random.Generator, draw: Draw) 
         return _stored(draw(rng, shape), operand.dtype)
     if kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
+    if operand.dtype is S8:
+        return rng.integers(-_INTEGERS, _INTEGERS, shape).astype(np.int8)
     bound = INDEX_BOUND[spec.op](spec) if spec.op in INDEX_BOUND else _INTEGERS
     return rng.integers(0, bound, shape).astype(operand.dtype.np)
+
+
+def _multiplies_integers(spec: Spec) -> bool:
+    """Whether sums are large and the epilogue scales them down."""
+    return spec.is_product and spec.operands[2].dtype is S8
 
 
 def _is_float(dtype: DType) -> bool:
