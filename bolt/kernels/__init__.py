@@ -11,6 +11,8 @@ from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
 from bolt.kernels.cpu_grouped import CpuGrouped
+from bolt.kernels.cpu_narrow_conv import CpuNarrowConv
+from bolt.kernels.cpu_narrow_gemm import CpuNarrowGemm
 from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.cpu_pool import CpuPool
@@ -56,8 +58,10 @@ CPU_FAMILIES: tuple[Family, ...] = (
     CpuWinograd(),
     CpuDepthwise(),
     CpuGrouped(),
+    CpuNarrowConv(),
     CpuConvTranspose(),
     CpuGemm(),
+    CpuNarrowGemm(),
     CpuAttention(),
 )
 """In the order they are asked. `bolt.search` looks at all that support a spec."""

@@ -19,6 +19,8 @@ from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
 from bolt.kernels.cpu_grouped import CpuGrouped
+from bolt.kernels.cpu_narrow_conv import CpuNarrowConv
+from bolt.kernels.cpu_narrow_gemm import CpuNarrowGemm
 from bolt.kernels.cpu_norm import CpuNorm
 from bolt.kernels.cpu_pointwise import CpuPointwise
 from bolt.kernels.cpu_pool import CpuPool
@@ -206,6 +208,9 @@ SAMPLES: dict[str, Sample] = {
     "depthwise_run_time": _dynamic_conv(CpuDepthwise(), replace(_DEPTHWISE, epilogue="gate")),
     "grouped": _conv(CpuGrouped(), _GROUPED, tolerance=0),
     "grouped_run_time": _dynamic_conv(CpuGrouped(), replace(_GROUPED, epilogue="gate")),
+    "narrow_conv": _conv(CpuNarrowConv(), replace(_CONV, k=1), tolerance=0),
+    "narrow_conv_run_time": _dynamic_conv(CpuNarrowConv(), replace(_CONV, k=3, epilogue="gate")),
+    "narrow_gemm": Sample(family=CpuNarrowGemm(), spec=_gemm(17, 2, 40, constant=True)),
     "conv_transpose": Sample(family=CpuConvTranspose(), spec=_conv_transpose(), tolerance=0),
     "conv_transpose_run_time": _run_time(
         CpuConvTranspose(),
