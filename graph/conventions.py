@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bolt.dims import Dim
 from bolt.options import PRECISIONS, OptionError
-from bolt.target import Target
+from bolt.target import CPU_TARGETS, Target
 from bolt.types import BF16, F16, F32, DType
 
 _VECTOR_BYTES = 16
@@ -20,6 +20,8 @@ INT8_WORD = 4
 """Channels a kernel multiplies at once where they are 8-bit integers."""
 
 _STORED = {"fp16": F16, "bf16": BF16}
+
+_CPU_PRECISIONS = ("fp32", "bf16")
 
 _SINCE = {"bf16": 80, "tf32": 80}
 """Compute capability from which on tensor cores have a precision."""
@@ -36,15 +38,15 @@ class Conventions:
         is_device: kernels run on a GPU. There a convolution supplies the zeros of its padding itself,
             operands state their alignment, matrices are row- or column-major, and copies convert between
             float types.
+        has_int8: products of 8-bit integers have kernels. They read channels by words of 4.
     """
 
-        has_int8: products of 8-bit integers have kernels. They read channels by words of 4.
     stored: DType = F32
     math: str = "f32"
     is_device: bool = False
+    has_int8: bool = False
 
     def dtype(self, dtype: DType) -> DType:
-    has_int8: bool = False
         """The type in which a value of ONNX type `dtype` is kept."""
         return self.stored if dtype is F32 else dtype
 
@@ -54,10 +56,10 @@ class Conventions:
             return channels
         if self.is_device:
             return _up(channels, _lanes(channels, _VECTOR_BYTES // dtype.size_bytes))
-        return channels if all(d == 1 for d in outer) else _cached_stride(channels, dtype)
-
         if self.has_int8 and dtype.size_bytes == 1:
             channels = _up(channels, INT8_WORD)
+        return channels if all(d == 1 for d in outer) else _cached_stride(channels, dtype)
+
     def channels(self, channels: int) -> int:
         """How many channels (the further ones zero) suit a convolution that reads `channels`."""
         if not self.is_device or (self.stored is F32 and self.math == "f32"):
@@ -77,11 +79,12 @@ def conventions(target: Target, precision: str) -> Conventions:
         OptionError: the target does not have that precision.
     """
     if target.gpu is None:
-        if precision != "fp32":
-            raise OptionError(
-                f"{target.name} computes in fp32; precision {precision} is for GPUs (sm80, ...)"
-            )
-        return CPU
+        if precision not in _CPU_PRECISIONS:
+            raise OptionError(f"{target.name} has no {precision} arithmetic; CPUs compute in fp32 or bf16")
+        if precision == "bf16" and not target.has_bf16:
+            known = ", ".join(t.name for t in CPU_TARGETS if t.has_bf16)
+            raise OptionError(f"{target.name} has no bf16 arithmetic; compute in fp32, or for {known}")
+        return replace(CPU, stored=_STORED.get(precision, F32), has_int8=target.has_vnni)
     if target.gpu.sm < _SINCE.get(precision, 0):
         known = ", ".join(p for p in PRECISIONS if target.gpu.sm >= _SINCE.get(p, 0))
         raise OptionError(f"{target.name} has no {precision} arithmetic; choose one of {known}")
@@ -96,11 +99,11 @@ def shared(targets: Sequence[Target], precision: str) -> Conventions:
         OptionError: some are CPUs and some GPUs, or one does not have that precision.
     """
     found = [conventions(target, precision) for target in targets]
+    has_int8 = all(rules.has_int8 for rules in found)
+    found = [replace(rules, has_int8=has_int8) for rules in found]
     if any(other != found[0] for other in found):
         names = ", ".join(target.name for target in targets)
         raise OptionError(f"a package is for CPUs or for GPUs, {names} are both; make two packages")
-    has_int8 = all(rules.has_int8 for rules in found)
-    found = [replace(rules, has_int8=has_int8) for rules in found]
     return found[0]
 
 

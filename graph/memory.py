@@ -226,7 +226,7 @@ class Memory:
     def matrix(self, view: View, dtype: DType) -> View:
         """`view` as kernels want the operand of a matrix product (its last two dims) on this target."""
         if not self.conventions.is_device:
-            return view
+            return self.as_type(view, dtype) if view.dtype.is_float else view
         rows, columns = view.dims[-2:]
         if columns == 1:
             view = replace(view, strides=(*view.strides[:-1], 1))

@@ -1,4 +1,4 @@
-"""Lowering for CUDA against ORT, through the NumPy interpreter: storage types, alignment, no halos."""
+"""Lowering in other precisions, and for CUDA, against ORT through the NumPy interpreter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from bolt.graph.cover import Cover
 from bolt.ops.conv import ConvSpec
 from bolt.options import OptionError
 from bolt.program import Step
-from bolt.target import SM75, SM80, X86_AVX2
+from bolt.target import SM75, SM80, X86_AVX2, X86_AVX512_BF16
 from bolt.types import BF16, F16, F32, DType
 
 FP16, BFLOAT16, TF32, FP32 = (conventions(SM80, p) for p in ("fp16", "bf16", "tf32", "fp32"))
+CPU_BF16 = conventions(X86_AVX512_BF16, "bf16")
 TOLERANCE = {F16: 2e-3, BF16: 2e-2, F32: 2e-5}
 
 
@@ -36,7 +37,40 @@ def dtypes(step: Step) -> list[DType]:
 
 
 def test_cpu_targets_have_the_cpu_conventions() -> None:
-    assert conventions(X86_AVX2, "fp32") is CPU
+    assert conventions(X86_AVX2, "fp32") == CPU
+    assert CPU_BF16.stored is BF16 and not CPU_BF16.is_device
+
+
+@pytest.mark.parametrize("precision", ("bf16", "fp16", "tf32"))
+def test_a_precision_the_cpu_does_not_have_is_refused(precision: str) -> None:
+    with pytest.raises(OptionError, match=f"x86-avx2 has no {precision} arithmetic"):
+        conventions(X86_AVX2, precision)
+
+
+def test_one_program_for_several_cpus_uses_what_all_have() -> None:
+    assert shared((X86_AVX512_BF16, X86_AVX2), "fp32") == CPU
+    with pytest.raises(OptionError, match="x86-avx2 has no bf16"):
+        shared((X86_AVX512_BF16, X86_AVX2), "bf16")
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_conv_of_a_cpu(name: str) -> None:
+    """The halo is in memory, the products are of bf16 numbers, bias and result fp32."""
+    x, w, attributes = CONVS[name]
+    found = checked(conv_model(x, w, **attributes), CPU_BF16)
+    (step,) = steps(found, "conv")
+    assert isinstance(step.spec, ConvSpec)
+    assert step.spec.has_halo
+    assert dtypes(step)[1:] == [BF16, BF16, F32]
+
+
+def test_a_transposed_matrix_of_a_cpu_is_copied_for_products_of_pairs() -> None:
+    b = ModelBuilder()
+    x = b.add("Transpose", b.input("x", [1, 6, 5]), perm=[0, 2, 1])
+    found = checked(b.output(b.add("MatMul", x, b.weights("w", (6, 7)))).model(), CPU_BF16)
+    (gemm,) = steps(found, "gemm")
+    assert dtypes(gemm) == [F32, BF16, BF16]
+    assert gemm.spec.operands[1].strides[-1] == 1
 
 
 @pytest.mark.parametrize("rules", (FP16, BFLOAT16, TF32, FP32), ids=("fp16", "bf16", "tf32", "fp32"))
@@ -244,7 +278,7 @@ def test_rows_read_the_caller_s_memory_as_it_is() -> None:
     assert dtypes(steps(found, "softmax")[0]) == [F32, F16]
 
 
-@pytest.mark.parametrize("rules", (FP16, TF32), ids=("fp16", "tf32"))
+@pytest.mark.parametrize("rules", (FP16, TF32, CPU_BF16), ids=("fp16", "tf32", "cpu"))
 def test_models(rules: Any) -> None:
     checked(onnx_models.convnet(batch="n", size="h"), rules, n=2, h=18, h2=14)
     checked(onnx_models.attention_block(batch="n", length="s"), rules, n=2, s=7)
@@ -256,8 +290,6 @@ def test_nothing_of_the_cpu_s_memory_order_is_left() -> None:
 
 
 def test_what_targets_can_t_do_is_an_error_of_the_options() -> None:
-    with pytest.raises(OptionError, match="x86-avx2 computes in fp32; precision fp16 is for GPUs"):
-        conventions(X86_AVX2, "fp16")
     with pytest.raises(OptionError, match="sm75 has no bf16 arithmetic; choose one of fp32, fp16"):
         conventions(SM75, "bf16")
     with pytest.raises(OptionError, match="x86-avx2, sm80 are both; make two packages"):
