@@ -1,7 +1,8 @@
 """Matrix multiplication on the CPU.
 
 A constant b is packed ahead of time and runs as a 1x1 convolution over rows of pixels (`igemm`). Any other b
-is packed panel by panel into scratch, as the register tile wants it, and used for all rows of its batch.
+is packed panel by panel into scratch, as the register tile wants it, and used for all rows of its batch: as
+pairs of bf16 numbers where both matrices have them and the target multiplies them, else as fp32 numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context
+from bolt.kernels.finish import STORAGE, as_operand, epilogue_cycles, finish_context, wrong_storage
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     Cut,
@@ -27,7 +28,7 @@ from bolt.kernels.igemm import (
     tile_step_cycles,
     widest_rows,
 )
-from bolt.kernels.products import FLOATS, PRODUCTS, wrong_product
+from bolt.kernels.products import FLOATS, Product, product_of, wrong_product
 from bolt.kernels.rows import number
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Spec
@@ -93,7 +94,9 @@ class CpuGemm:
         if spec.is_b_constant and None in spec.operands[2].dims[2:]:
             reason = "b is constant, but its size is not known"
             return Rejection(stage="supports", subject=self.name, reason=reason)
-        return wrong_product(spec, self.name, target, PRODUCTS if is_prepacked(spec) else (FLOATS,))
+        if is_prepacked(spec):
+            return wrong_product(spec, self.name, target)
+        return wrong_storage(spec, self.name, a=STORAGE, b=STORAGE)
 
     def configs(self, spec: Spec, target: Target) -> Sequence[IgemmConfig | PackedConfig]:
         assert isinstance(spec, GemmSpec)
@@ -134,9 +137,17 @@ class CpuGemm:
     def scratch_bytes(self, spec: Spec, config: IgemmConfig | PackedConfig, target: Target) -> int:
         if isinstance(config, IgemmConfig):
             return 0
+        assert isinstance(spec, GemmSpec)
         row = config.nv * target.vector_lanes
         partial = PARTIAL_TILES * config.mr if _is_deep(spec, config) else 0
-        return 4 * row * (config.kc + partial)
+        return 4 * row * (_product(spec, target).words(config.kc) + partial)
+
+
+def _product(spec: GemmSpec, target: Target) -> Product:
+    """What is multiplied: pairs where they can be, else fp32 numbers made of whatever the operands hold."""
+    product = product_of(spec)
+    is_paired = product is not None and product.size == 2 and product.runs_on(target)
+    return product if product and is_paired and spec.operands[1].strides[3] == 1 else FLOATS
 
 
 def _is_deep(spec: Spec, config: PackedConfig) -> bool:
@@ -155,7 +166,8 @@ def _packed_configs(spec: GemmSpec, target: Target) -> list[PackedConfig]:
         if widest < 1:
             continue
         even = widest if m is None else -(-m // -(-m // widest))
-        kc = min(PANEL_BYTES // (4 * nv * lanes), depth or ASSUMED_COLUMNS * 8)
+        size = _product(spec, target).size
+        kc = min(PANEL_BYTES // (4 * nv * lanes) * size, depth or ASSUMED_COLUMNS * 8)
         found[PackedConfig(mr=even, nv=nv, kc=kc)] = None
     return sorted(found, key=lambda c: _packed_cycles(spec, c, target))
 
@@ -163,7 +175,7 @@ def _packed_configs(spec: GemmSpec, target: Target) -> list[PackedConfig]:
 def _packed_cycles(spec: GemmSpec, config: PackedConfig, target: Target) -> float:
     b0, b1, m, n = spec.out.dims
     m, n = m or ASSUMED_COLUMNS, n or ASSUMED_COLUMNS
-    depth = spec.operands[1].dims[3] or ASSUMED_DEPTH
+    depth = _product(spec, target).words(spec.operands[1].dims[3] or ASSUMED_DEPTH)
     panels = Panels.of(n, config.nv, target.vector_lanes)
     tiles = -(-m // config.mr)
     last = tile_step_cycles(config.mr, panels.nv_last, target)
@@ -186,6 +198,7 @@ def _packed_source(spec: GemmSpec, config: PackedConfig, target: Target, *, name
     names = argument_names(spec)
     out, a, b = names[:3]
     columns, lanes = number(out["dims"][3]), target.vector_lanes
+    product = _product(spec, target)
     context = {
         "title": title,
         "name": name,
@@ -193,6 +206,10 @@ def _packed_source(spec: GemmSpec, config: PackedConfig, target: Target, *, name
         "mr": config.mr,
         "nv": config.nv,
         "kc": config.kc,
+        "kc_rows": product.words(config.kc),
+        "a_type": spec.operands[1].dtype.cpu,
+        "b_type": spec.operands[2].dtype.cpu,
+        "is_paired": product.size == 2,
         "block": PARTIAL_TILES,
         "is_deep": _is_deep(spec, config),
         "tail": "false" if columns is not None and columns % lanes == 0 else "true",
@@ -204,7 +221,7 @@ def _packed_source(spec: GemmSpec, config: PackedConfig, target: Target, *, name
         "b_steps": b["strides"][2:],
         "cut": Cut.of(number(out["dims"][2]), config.mr),
         "widths": _widths(columns, config.nv, lanes),
-        "step_cycles": max(1, round(tile_step_cycles(config.mr, config.nv, target))),
+        "step_cycles": max(1, round(tile_step_cycles(config.mr, config.nv, target) / product.size)),
         **finish_context(spec),
     }
     return render("cpu_gemm.cc.jinja", context)

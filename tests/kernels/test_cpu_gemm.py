@@ -6,20 +6,30 @@ from dataclasses import dataclass, replace
 
 import pytest
 from kernels.conv_specs import epilogue_of
-from kernels.harness import CPU_TARGETS, check, f32, ints_of, like
+from kernels.harness import ALL_TARGETS, CPU_TARGETS, TOLERANCES, check, ints_of, like, operand
 
 from bolt.epilogue import Builder
 from bolt.kernels.cpu_gemm import CpuGemm, PackedConfig
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Operand
 from bolt.target import Target
+from bolt.types import BF16, F32, S8, U8, DType
 
 CPU_GEMM = CpuGemm()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
-    """A product by its sizes. `ta`, `tb`: stored transposed; `constant`: b is one packed matrix."""
+    """A product by its sizes.
+
+    Attributes:
+        m, n, k, b0, b1: extents.
+        ta, tb: a, b are stored transposed.
+        constant: b is one packed matrix.
+        shared: all batches have the same b.
+        a, b, out: types of the operands.
+        epilogue: as `epilogue_of` names it.
+    """
 
     m: int
     n: int
@@ -30,25 +40,29 @@ class Gemm:
     tb: bool = False
     constant: bool = False
     shared: bool = False
+    a: DType = F32
+    b: DType = F32
+    out: DType = F32
     epilogue: str = "residual"
 
     def spec(self) -> GemmSpec:
         batch = (self.b0, self.b1)
-        out = f32((*batch, self.m, self.n))
+        out = operand(self.out, (*batch, self.m, self.n))
         expression, extras = epilogue_of(self.epilogue, out)
-        operands = (out, _matrix(batch, self.m, self.k, transposed=self.ta), self._b(), *extras)
+        a = _matrix(self.a, batch, self.m, self.k, transposed=self.ta)
+        operands = (out, a, self._b(), *extras)
         return GemmSpec(operands=operands, epilogue=expression, constants=(2,) if self.constant else ())
 
     def _b(self) -> Operand:
         if self.constant:
-            return f32((1, 1, self.k, self.n))
-        b = _matrix((self.b0, self.b1), self.k, self.n, transposed=self.tb)
+            return operand(self.b, (1, 1, self.k, self.n))
+        b = _matrix(self.b, (self.b0, self.b1), self.k, self.n, transposed=self.tb)
         return replace(b, strides=(0, 0, *b.strides[2:])) if self.shared else b
 
 
-def _matrix(batch: tuple[int, int], rows: int, columns: int, *, transposed: bool) -> Operand:
+def _matrix(dtype: DType, batch: tuple[int, int], rows: int, columns: int, *, transposed: bool) -> Operand:
     inner = (1, rows) if transposed else (columns, 1)
-    return f32((*batch, rows, columns), (batch[1] * rows * columns, rows * columns, *inner))
+    return operand(dtype, (*batch, rows, columns), (batch[1] * rows * columns, rows * columns, *inner))
 
 
 CASES = {
@@ -129,3 +143,41 @@ def test_every_packed_config() -> None:
 def test_any_number_of_shares(parts: int) -> None:
     for gemm in (Gemm(m=2, n=300, k=4), Gemm(m=90, n=8, k=4, b1=2), Gemm(m=1, n=300, k=4, constant=True)):
         check(CPU_GEMM, gemm.spec(), target=CPU_TARGETS[-1], parts=parts)
+
+
+PAIRED = [t for t in ALL_TARGETS if t.has_bf16]
+BF16_CASES = {
+    "plain": Gemm(m=29, n=70, k=19, b0=2),
+    "transposed_b": Gemm(m=18, n=37, k=35, b1=3, tb=True),
+    "transposed_b_whole_tiles": Gemm(m=5, n=64, k=72, b1=2, tb=True),
+    "transposed_a": Gemm(m=13, n=16, k=16, b0=2, ta=True, epilogue="none"),
+    "depth_of_one": Gemm(m=5, n=20, k=1, b1=2),
+    "deep": Gemm(m=20, n=37, k=8201, tb=True),
+    "deep_rows": Gemm(m=3, n=100, k=4097),
+    "constant_transposed_a": Gemm(m=6, n=20, k=11, ta=True, constant=True),
+}
+
+
+@pytest.mark.parametrize("target", PAIRED, ids=lambda t: t.name)
+@pytest.mark.parametrize("case", BF16_CASES)
+def test_bf16(case: str, target: Target) -> None:
+    spec = replace(BF16_CASES[case], a=BF16, b=BF16, out=BF16).spec()
+    for parts, ends in ((1, (1,)), (3, (0, 2))):
+        check(CPU_GEMM, spec, target=target, parts=parts, page_end=ends)
+
+
+@pytest.mark.parametrize("target", PAIRED, ids=lambda t: t.name)
+def test_bf16_of_normal_values_and_run_time_sizes(target: Target) -> None:
+    for m, n, k in ((1, 1, 1), (31, 33, 5), (16, 48, 100)):
+        static = Gemm(m=m, n=n, k=k, b1=2, tb=True, a=BF16, b=BF16, epilogue="none").spec()
+        operands = tuple(_unknown(o, (0, 1, 2, 3)) for o in static.operands)
+        spec, tolerance = replace(static, operands=operands), TOLERANCES[BF16]
+        bound = ints_of(spec, static.operands)
+        check(CPU_GEMM, spec, bound, target=target, parts=2, exact=False, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("a,b,out", [(BF16, BF16, F32), (U8, S8, F32), (F32, BF16, BF16), (S8, F32, U8)])
+def test_mixed_types_are_multiplied_as_fp32(a: DType, b: DType, out: DType, target: Target) -> None:
+    for gemm in (Gemm(m=9, n=37, k=35, tb=True), Gemm(m=4, n=21, k=6, ta=True)):
+        check(CPU_GEMM, replace(gemm, a=a, b=b, out=out).spec(), target=target, page_end=(1, 2))

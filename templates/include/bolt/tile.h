@@ -32,8 +32,8 @@ BOLT_INLINE int64_t offset_of(const PixelGrid<W>& grid, int i) {
 }
 
 // acc[i][j] += a[offset_of(steps, i)] * b[j], one word of the reduction.
-template <int MR, int NV, typename T, typename Steps>
-BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const T* a, const Steps& steps, const float* b, const Word<T>& word = {}) {
+template <int MR, int NV, typename T, typename Steps, typename W = Word<T>>
+BOLT_INLINE void mac_one(vf (&acc)[MR][NV], const T* a, const Steps& steps, const float* b, const W& word = {}) {
   vf w[NV];
 #pragma GCC unroll 32
   for (int j = 0; j < NV; j++) w[j] = vload(b + j * VL);
@@ -95,12 +95,27 @@ BOLT_INLINE void settle(vf (&acc)[MR][NV]) {
     for (int j = 0; j < NV; j++) acc[i][j] = Word<T>::sum(acc[i][j]);
 }
 
-// The same for a run-time length c and any distance `next` between the values of a.
-template <int MR, int NV>
-BOLT_INLINE void mac_strided(vf (&acc)[MR][NV], const float* a, int64_t step, int64_t next, const float* b,
-                             int64_t c) {
+// The same for a run-time number c of words and any distance `next` between those of a.
+template <int MR, int NV, typename T, typename W = Word<T>>
+BOLT_INLINE void mac_strided(vf (&acc)[MR][NV], const T* a, int64_t step, int64_t next, const float* b, int64_t c,
+                             const W& word = {}) {
 #pragma GCC unroll 1
-  for (int64_t x = 0; x < c; x++, a += next, b += NV * VL) mac_one<MR, NV>(acc, a, step, b);
+  for (int64_t x = 0; x < c; x++, a += next, b += NV * VL) mac_one<MR, NV>(acc, a, step, b, word);
+}
+
+// The same for pairs of c values next to each other. The last one of an odd number forms a pair with the value before
+// it, which b has a zero for, if there is one: in the pairs, or before a.
+template <int MR, int NV, typename T>
+BOLT_INLINE void mac_pairs(vf (&acc)[MR][NV], const T* a, int64_t step, const float* b, int64_t c, bool has_before) {
+  static_assert(Word<T>::SIZE == 2);
+  const Word<T> word = {};
+  mac_strided<MR, NV>(acc, a, step, 2, b, c / 2, word);
+  if (c % 2 == 0) return;
+  b += c / 2 * NV * VL;
+  if (c > 1 || has_before)
+    mac_one<MR, NV>(acc, a + c - 2, step, b, word);
+  else
+    mac_part<1>(acc, a, step, b, word);
 }
 
 // Loads and stores of the first `lanes` lanes; without TAIL the compiler knows that it is all of them.

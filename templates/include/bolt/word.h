@@ -61,6 +61,14 @@ struct Word<int8_t> : Word<uint8_t> {
 };
 #endif
 
+// Elements multiplied as fp32 numbers, one at a time.
+template <typename T>
+struct Number : Word<float> {
+  __attribute__((always_inline)) void spread(vf& x, const T* p) const { x = vset((float)*p); }
+};
+template <>
+struct Number<float> : Word<float> {};
+
 // A word of the first N elements at p, the others zero.
 template <int N, typename T>
 BOLT_INLINE void spread_part(vf& x, const Word<T>& word, const T* p) {
