@@ -1,0 +1,62 @@
+"""Models quantized by ONNX Runtime's own tools as users do: static QDQ for images, dynamic for text."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+Feeds = Mapping[str, np.ndarray]
+
+KINDS = ("static", "dynamic")
+
+
+class _Samples(CalibrationDataReader):  # type: ignore[misc]
+    """Given inputs, one after the other."""
+
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._left: Iterator[Feeds] = iter(feeds)
+
+    def get_next(self) -> Feeds | None:
+        return next(self._left, None)
+
+
+def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Path:
+    """Writes the quantized `model` to `place`.
+
+    Args:
+        kind: "static": QuantizeLinear and DequantizeLinear around every operator, uint8 activations by the
+            smallest and largest values seen, int8 weights with one scale per output channel. "dynamic":
+            matrix products of int8 weights with activations quantized at run time.
+        feeds: inputs to calibrate a static model with.
+        place: the file to write.
+    """
+    assert kind in KINDS, kind
+    with tempfile.TemporaryDirectory(prefix="bolt-quantize-") as folder:
+        if kind == "dynamic":
+            quantize_dynamic(model, place, weight_type=QuantType.QInt8, per_channel=True)
+            return place
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(model, prepared, skip_symbolic_shape=True, skip_optimization=False)
+        quantize_static(
+            prepared,
+            place,
+            _Samples(feeds),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+    onnx.checker.check_model(str(place))
+    return place
