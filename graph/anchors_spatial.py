@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bolt import dims as D
 from bolt.dims import Dim
+from bolt.graph.anchors_volume import RANK, conv3d, pool3d
 from bolt.graph.attributes import attr, operand
 from bolt.graph.draft import Draft, Expression, need, need_first_only, unit_inner, weight_view
 from bolt.graph.layouts import channels_last, widest
@@ -190,7 +191,7 @@ def convolution(
 ) -> Draft:
     """A convolution whose weights are (k, c / groups, spatial...) and may read further channels of zeros."""
     rank = weights.ndim
-    need(node, rank in (3, 4), f"{rank - 2}-D convolution has no kernel")
+    need(node, rank in (3, 4, RANK), f"{rank - 2}-D convolution has no kernel")
     kernel = weights.shape[2:]
     value, groups = node.inputs[0], attr(node, "group", 1)
     assert value is not None
@@ -199,6 +200,9 @@ def convolution(
     halo = conv_pads(node, low.dims(value), kernel)
     need(node, halo is not None, "the pads depend on run-time dims, are negative, or fit no dims")
     assert halo is not None
+    if rank == RANK:
+        need(node, weights.dtype == np.float32, "volumes of integers have no kernel")
+        return conv3d(low, node, weights, halo, prologue)
     # A column of pixels is turned into a row: kernels make tiles of neighbouring pixels of one row.
     turned = rank == 4 and low.dims(value)[3] == 1 and kernel[1] == 1 and halo[3] == (0, 0)
     flip = -1 if turned else 1
@@ -300,12 +304,14 @@ def pool(low: Lowering, node: ir.Node) -> Draft:
     need(node, low.dtype(value) in takes, "images of this type have no kernel")
     kernel = tuple(attr(node, "kernel_shape"))
     spatial = len(kernel)
-    need(node, spatial in (1, 2), f"{spatial}-D pooling has no kernel")
+    need(node, spatial in (1, 2, 3), f"{spatial}-D pooling has no kernel")
     strides = attr(node, "strides", (1,) * spatial)
     dilations = attr(node, "dilations", (1,) * spatial)
     pads = window_pads(node, low.dims(value)[2:], kernel, strides, dilations)
     need(node, pads is not None, "the pads depend on run-time dims")
     assert pads is not None
+    if spatial == RANK - 2:
+        return pool3d(low, node, kind, pads)
     make = partial(
         PoolSpec,
         kind=kind,

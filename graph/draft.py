@@ -26,6 +26,9 @@ class CannotLower(Exception):
         self.reason = reason
 
 
+Arrange = Callable[[View, Sequence[View]], Sequence[View]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """An anchor before its epilogue and output are attached.
@@ -36,6 +39,7 @@ class Draft:
         make: (epilogue, constants) -> spec without operands, i.e. the spec class with its attributes.
         arrange: (output view, epilogue-input views), all with the ONNX output's dims -> every operand's view
             in the kernel's own dims.
+        also: the same for further calls of the kernel, when one does not compute all of the output.
         constants: arrays of constant operands.
         prologue: what happens to the accumulator before the region's pointwise nodes (bias, alpha).
         widen: the same kernel over more channels, and what its accumulator holds in the further ones; None
@@ -45,7 +49,8 @@ class Draft:
     dims: tuple[Dim, ...]
     order: Order | None
     make: Callable[..., Spec]
-    arrange: Callable[[View, Sequence[View]], Sequence[View]]
+    arrange: Arrange
+    also: tuple[Arrange, ...] = ()
     constants: Mapping[int, np.ndarray] = field(default_factory=dict)
     prologue: Callable[[Expression, int], int] = lambda expression, acc: acc
     widen: Callable[[int], tuple[Draft, float] | None] = lambda channels: None

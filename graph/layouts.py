@@ -26,8 +26,8 @@ RESHAPES = frozenset("Reshape Flatten Squeeze Unsqueeze".split())
 
 
 def channels_last(rank: int) -> Order:
-    """(N, C, spatial...) stored as (N, spatial..., C)."""
-    return (0, *range(2, rank), 1)
+    """(N, C, spatial...) stored as (N, spatial..., C); the depth of (N, C, D, H, W) goes next to C."""
+    return (0, 3, 4, 2, 1) if rank == 5 else (0, *range(2, rank), 1)
 
 
 def row_major(rank: int) -> Order:

@@ -57,8 +57,9 @@ class Lowering(SpareChannels):
             filled = self.fill_spare(region.output, out, operands[1:], epilogue, wider[1])
             if filled is not None:
                 draft, operands = wider[0], filled
-        views = draft.arrange(operands[0], operands[1:])
-        self.emit(draft.make, views, epilogue=epilogue, constants=draft.constants, nodes=region.nodes)
+        for arrange in (draft.arrange, *draft.also):
+            views = arrange(operands[0], operands[1:])
+            self.emit(draft.make, views, epilogue=epilogue, constants=draft.constants, nodes=region.nodes)
         self.settle(region.output, out)
 
     def last_innermost(self, value: ir.Value) -> Order:

@@ -90,8 +90,8 @@ class Memory:
         rows = spatial[-2] if len(spatial) > 1 else None
         outer = list(order[: order.index(spatial[0])])
         flat = View(buffer=view.buffer, dims=(elements,), strides=(1,))
-        if order.index(cols) - order.index(spatial[0]) != len(spatial) - 1:
-            # Channels between rows and columns: fill everything.
+        if len(spatial) > 2 or order.index(cols) - order.index(spatial[0]) != len(spatial) - 1:
+            # A volume, or channels between rows and columns: fill everything.
             self._fill(flat, 0, (elements,), (1,), view.border)
             return
         images, step = D.prod(view.dims[a] for a in outer), view.strides[outer[-1]] if outer else elements
