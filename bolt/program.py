@@ -58,11 +58,11 @@ class View:
     strides: tuple[Dim, ...]
     offset: Dim = 0
     halo: Halo = ()
+    border: int = 0
 
     def __post_init__(self) -> None:
         assert len(self.dims) == len(self.strides)
         if len(self.halo) != len(self.dims):
-    border: int = 0
             object.__setattr__(self, "halo", ((0, 0),) * len(self.dims))
 
     @property
