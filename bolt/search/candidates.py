@@ -18,10 +18,12 @@ class Enumerated:
 
     Attributes:
         candidates: best estimate first; the first one is the analytic pick.
+        estimates: of the candidates, in one unit of time.
         rejections: why families do not take part.
     """
 
     candidates: tuple[Candidate, ...]
+    estimates: tuple[float, ...]
     rejections: tuple[Rejection, ...]
 
 
@@ -62,7 +64,11 @@ def enumerate_candidates(
             candidate = Candidate(spec=spec, family=family, config=config, target=target)
             ranked.append((cost, len(ranked), candidate))
     ordered = sorted(ranked, key=lambda row: row[:2])
-    return Enumerated(candidates=tuple(c for _, _, c in ordered), rejections=tuple(rejections))
+    return Enumerated(
+        candidates=tuple(candidate for _, _, candidate in ordered),
+        estimates=tuple(cost for cost, _, _ in ordered),
+        rejections=tuple(rejections),
+    )
 
 
 def nearest(best: Candidate, rest: Sequence[Candidate]) -> list[Candidate]:

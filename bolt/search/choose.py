@@ -13,10 +13,11 @@ from bolt.ops.spec import Spec
 from bolt.options import Options
 from bolt.report import Event, Progress, Rejection, silent
 from bolt.search.budget import FIRST, Clock, Schedule, expected_us
-from bolt.search.candidates import describe, enumerate_candidates
+from bolt.search.candidates import Enumerated, describe, enumerate_candidates
 from bolt.search.measure import COMPILE, Measurement
 from bolt.search.operands import constant_bytes
 from bolt.search.records import Records
+from bolt.search.sharing import shared
 from bolt.search.tune import Bench, Group
 from bolt.target import Target
 from bolt.toolchain.build import Kernel
@@ -99,7 +100,11 @@ def select(
         CompileError: no candidate of a spec compiles.
     """
     heaviest = _heaviest(problems)
-    groups = [_group(problem, target, families) for problem in heaviest]
+    found = shared([_enumerated(problem, target, families) for problem in heaviest])
+    groups = [
+        Group(p.spec, p.ints, list(f.candidates), list(f.rejections))
+        for p, f in zip(heaviest, found, strict=True)
+    ]
     with Records.below(options.cache_root) as records:
         with Bench(target, options, records, constant_bytes=_constant_bytes(problems)) as bench:
             for group in groups:
@@ -121,7 +126,7 @@ def _expected(problem: Problem) -> float:
     return problem.weight * expected_us(problem.spec.bind(problem.ints))
 
 
-def _group(problem: Problem, target: Target, families: Sequence[Family] | None) -> Group:
+def _enumerated(problem: Problem, target: Target, families: Sequence[Family] | None) -> Enumerated:
     found = enumerate_candidates(problem.spec, target, ints=problem.ints, families=families)
     if not found.candidates:
         reasons = "; ".join(f"{r.subject}: {r.reason}" for r in found.rejections)
@@ -129,7 +134,7 @@ def _group(problem: Problem, target: Target, families: Sequence[Family] | None) 
             f"no kernel family computes {describe(problem.spec)} on {target.name} ({reasons}); "
             "leave it to ONNX Runtime"
         )
-    return Group(problem.spec, problem.ints, list(found.candidates), list(found.rejections))
+    return found
 
 
 def _constant_bytes(problems: Sequence[Problem]) -> int:
