@@ -54,9 +54,10 @@ class Product:
 
 
 FLOATS = Product(a=F32, b=F32, size=1)
+PAIRS = Product(a=BF16, b=BF16, size=2)
 PRODUCTS = (
     FLOATS,
-    Product(a=BF16, b=BF16, size=2),
+    PAIRS,
     Product(a=U8, b=S8, size=4),
     Product(a=S8, b=S8, size=4, shift=128),
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from kernels.conv_specs import Conv
-from kernels.harness import CPU_TARGETS, check, run
+from kernels.harness import ALL_TARGETS, CPU_TARGETS, TOLERANCES, check, run
 
 from bolt.kernels.cpu_winograd import TRANSFORMS, CpuWinograd
 from bolt.ops.conv import ConvSpec
-from bolt.target import Target
-from bolt.types import F32
+from bolt.target import X86_AVX512_BF16, Target
+from bolt.types import BF16, F32
 from bolt.verify import tolerance
 
 CPU_WINOGRAD = CpuWinograd()
@@ -84,6 +86,42 @@ def test_configs_of_a_target() -> None:
     for config in CPU_WINOGRAD.configs(spec, target)[::3]:
         limit = TOLERANCE[config.m]
         check(CPU_WINOGRAD, spec, target=target, config=config, exact=False, tolerance=limit)
+
+
+@pytest.mark.parametrize("target", [t for t in ALL_TARGETS if t.has_bf16], ids=lambda t: t.name)
+@pytest.mark.parametrize("case", ["partial_tiles", "pruned_channels", "uneven_pad"])
+def test_bf16(case: str, target: Target) -> None:
+    spec = replace(CASES[case], a=BF16, b=BF16, out=BF16).spec()
+    configs = CPU_WINOGRAD.configs(spec, target)
+    kinds = {(c.m, c.pairs): c for c in reversed(configs)}
+    assert set(kinds) == {(2, False), (2, True), (4, False)}
+    for config in kinds.values():
+        for parts, end in ((1, 1), (3, 0)):
+            limit = TOLERANCES[BF16] * (4 if config.pairs else 1)
+            check(
+                CPU_WINOGRAD, spec, target=target, config=config, parts=parts, page_end=(end,), exact=False,
+                tolerance=limit,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
+def test_bf16_in_memory_only(target: Target) -> None:
+    spec = replace(CASES["pruned_channels"], a=BF16, b=F32, out=F32).spec()
+    check(CPU_WINOGRAD, spec, target=target, exact=False, tolerance=TOLERANCE[4], page_end=(1,))
+
+
+def test_pairs_stay_within_the_shared_tolerance() -> None:
+    spec = Conv(h=12, w=12, c=64, k=32, kernel=(3, 3), pad=(1, 1), epilogue="none", a=BF16, b=BF16).spec()
+    config = next((c for c in CPU_WINOGRAD.configs(spec, X86_AVX512_BF16) if c.pairs), None)
+    assert config is not None
+    if X86_AVX512_BF16 not in ALL_TARGETS:
+        pytest.skip("this CPU has no products of bf16")
+    rng = np.random.default_rng(3)
+    image = rng.standard_normal((1, 12, 12, 64)).astype(BF16.np)
+    weights = rng.standard_normal((32, 64, 3, 3)).astype(BF16.np)
+    got = run(CPU_WINOGRAD, spec, {1: image, 2: weights}, target=X86_AVX512_BF16, config=config)
+    want = spec.reference([image, weights])[0]
+    assert np.abs(got - want).max() <= tolerance(BF16, 9 * 64) * np.abs(want).max()
 
 
 def test_shares_split_channels_of_small_images() -> None:
