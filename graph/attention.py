@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import onnx_ir as ir
 
+from bolt.dims import Dim
 from bolt.graph.attributes import attr, constant
 from bolt.graph.lower import Lowering
 from bolt.graph.region import Region
@@ -17,6 +19,9 @@ from bolt.ops.spec import Spec
 from bolt.program import View
 from bolt.report import Rejection
 
+HIDDEN = -1e4
+"""A bias from which on a key's weight is 0 beside that of any key without a bias."""
+
 Supports = Callable[[Spec], Rejection | None]
 
 
@@ -24,12 +29,15 @@ Supports = Callable[[Spec], Rejection | None]
 class Attention:
     """softmax(scale * q k^T + bias) v as three regions, in this order, the first two read by the next alone.
 
+    A constant bias that does nothing but hide later keys is `causal` instead.
+
     Attributes:
         scores: the product with the transposed keys, its scale and its mask.
         softmax: over the keys.
         product: with the values.
         scale: factor of the scores.
         bias: added to them, None for none.
+        causal: query i sees keys 0 .. i only.
     """
 
     scores: Region
@@ -37,6 +45,7 @@ class Attention:
     product: Region
     scale: float
     bias: ir.Value | None
+    causal: bool = False
 
     @property
     def regions(self) -> tuple[Region, Region, Region]:
@@ -75,7 +84,15 @@ def attentions(
         affine = _affine(scores)
         if affine and only_reader(scores, softmax) and only_reader(softmax, product):
             scale, bias = affine
-            yield Attention(scores=scores, softmax=softmax, product=product, scale=scale, bias=bias)
+            causal = bias is not None and _is_causal(bias, shapes.dims(scores.output))
+            yield Attention(
+                scores=scores,
+                softmax=softmax,
+                product=product,
+                scale=scale,
+                bias=None if causal else bias,
+                causal=causal,
+            )
 
 
 def lower_attention(low: Lowering, chain: Attention, supports: Supports) -> bool:
@@ -87,7 +104,7 @@ def lower_attention(low: Lowering, chain: Attention, supports: Supports) -> bool
         return False
     value = chain.product.output
     out = low.place(value, low.last_innermost(value))
-    make = partial(AttentionSpec, scale=chain.scale, has_bias=chain.bias is not None)
+    make = partial(AttentionSpec, scale=chain.scale, has_bias=chain.bias is not None, causal=chain.causal)
     operands = [_batched(v) for v in (out, *views)]
     spec = make(operands=tuple(v.operand(aligned=True) for v in operands))
     if supports(spec) is not None:
@@ -143,6 +160,15 @@ def _is_last_axis(softmax: Region, shapes: Shapes, opset: int) -> bool:
     if dims is None:
         return False
     return bool(attr(softmax.anchor, "axis", 1 if opset < 13 else -1) % len(dims) == len(dims) - 1)
+
+
+def _is_causal(bias: ir.Value, dims: Sequence[Dim] | None) -> bool:
+    """Whether a constant bias is 0 for keys up to the query's own and, after exp, 0 for later ones."""
+    mask = constant(bias)
+    if mask is None or dims is None or mask.ndim < 2 or mask.shape[-2:] != tuple(dims[-2:]):
+        return False
+    seen = np.tri(*mask.shape[-2:]) > 0
+    return bool(np.all(np.where(seen, mask == 0, mask <= HIDDEN)))
 
 
 def _affine(scores: Region) -> tuple[float, ir.Value | None] | None:

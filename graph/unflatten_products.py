@@ -17,7 +17,8 @@ from bolt.graph.shapes import Shapes, infer
 class ProductUnflattening(ir.passes.InPlacePass):
     """Takes away the reshapes around a product whose second operand is a constant matrix.
 
-        reshape(reshape(x, (rows, k)) @ b + t, (..., n))  =  x @ b + t          for x of dims (..., k)
+        reshape(reshape(x, (rows, k)) @ b + t, (..., n))  =  x @ b + t                     x of dims (..., k)
+                                                          =  reshape(x, (..., k)) @ b + t  other x
 
     What follows the second reshape then follows the product, and fuses with it. Float32 only.
     """
@@ -37,7 +38,10 @@ def _unflatten(last: ir.Node, shapes: Shapes) -> bool:
     first = producer(operand(product, 0), "Reshape")
     x = operand(first, 0) if first is not None else None
     terms = _terms(product)
-    if x is None or terms is None or not _keeps_rows(x, product, last, shapes):
+    if x is None or terms is None or not _keeps_rows(product, last, shapes):
+        return False
+    x = _unflattened(x, product, last, shapes)
+    if x is None:
         return False
     weights, bias = terms
     if product.op_type == "Gemm" and attr(product, "transB", 0):
@@ -65,14 +69,29 @@ def _terms(product: ir.Node) -> tuple[ir.Value, ir.Value | None] | None:
     return None if bias is not None and (added is None or added.ndim != 1) else (weights, bias)
 
 
-def _keeps_rows(x: ir.Value, product: ir.Node, last: ir.Node, shapes: Shapes) -> bool:
-    """Whether the outer dims of `x` are those of the result, and the inner ones those of the product."""
-    before, after = shapes.dims(x), shapes.dims(last.outputs[0])
+def _keeps_rows(product: ir.Node, last: ir.Node, shapes: Shapes) -> bool:
+    """Whether `last` only cuts the rows of the flat product into several dims."""
+    after = shapes.dims(last.outputs[0])
     flat_in, flat_out = shapes.dims(product.inputs[0]), shapes.dims(product.outputs[0])
-    if before is None or after is None or not flat_in or not flat_out or len(flat_in) != 2:
+    if after is None or not flat_in or not flat_out or len(flat_in) != 2:
         return False
-    ends = _equal(before[-1:], flat_in[-1:]) and _equal(after[-1:], flat_out[-1:])
-    return len(before) > 2 and ends and _equal(before[:-1], after[:-1])
+    return len(after) > 2 and _equal(after[-1:], flat_out[-1:])
+
+
+def _unflattened(x: ir.Value, product: ir.Node, last: ir.Node, shapes: Shapes) -> ir.Value | None:
+    """`x` with the outer dims of the result: itself, or a reshape of it where one can be written down."""
+    before, after = shapes.dims(x), shapes.dims(last.outputs[0])
+    flat = shapes.dims(product.inputs[0])
+    assert before is not None and after is not None and flat is not None
+    wanted = (*after[:-1], flat[-1])
+    if _equal(before, wanted):
+        return x
+    target = [d if isinstance(d, int) else -1 for d in wanted]
+    if target.count(-1) > 1:
+        return None
+    assert last.graph is not None
+    shape = add_constant(last.graph, np.array(target, np.int64), "rows")
+    return insert_before(last, "Reshape", [x, shape], name=last.name)
 
 
 def _equal(a: Sequence[Dim], b: Sequence[Dim]) -> bool:

@@ -24,7 +24,7 @@ B, H, M, N, D = 2, 3, 8, 16, 8
 def attention_model(
     *,
     scale: str = "Mul",
-    mask: tuple[int, ...] | None = (B, 1, 1, N),
+    mask: tuple[int, ...] | np.ndarray | None = (B, 1, 1, N),
     axis: int = -1,
     guard: bool = False,
     merged: bool = False,
@@ -43,7 +43,9 @@ def attention_model(
         scores = b.add("MatMul", heads(q, [0, 2, 1, 3]), heads(k, [0, 2, 3, 1]))
     if scale != "none":
         scores = b.add(scale, scores, b.constant(np.float32(0.25 if scale == "Mul" else 4.0)))
-    if mask:
+    if isinstance(mask, np.ndarray):
+        scores = b.add("Add", scores, b.constant(mask))
+    elif mask:
         scores = b.add("Add", scores, b.input("mask", list(mask)))
     weights = b.add("Softmax", scores, axis=axis)
     if guard:
@@ -79,6 +81,14 @@ def test_one_step(
     assert spec.out.strides == (M * H * D, D, H * D, 1), "the heads of a row lie side by side"
     assert {"gemm", "softmax"}.isdisjoint(ops(found))
     assert where is FP16 or ops(found).count("copy") == 1, "heads are views, only the result is moved"
+
+
+@pytest.mark.parametrize("hidden,causal", [(-3.4e38, True), (-1e4, True), (-5.0, False)])
+@pytest.mark.parametrize("where,tolerance", [(FP16, 2e-3), (CPU, 2e-5)], ids=["gpu", "cpu"])
+def test_constant_masks(hidden: float, causal: bool, where: Conventions, tolerance: float) -> None:
+    mask = np.where(np.tri(M, N) > 0, 0, hidden).astype(np.float32)
+    (spec,) = steps(check(attention_model(mask=mask), conventions=where, tolerance=tolerance))
+    assert (spec.causal, spec.has_bias) == (causal, not causal)
 
 
 def test_without_heads() -> None:
