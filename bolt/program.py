@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from bolt import dims as D
 from bolt.dims import Dim
 from bolt.ops.spec import Operand, Spec
 from bolt.types import DType
+
+if TYPE_CHECKING:
+    from bolt.chain import Chain
 
 Halo = tuple[tuple[int, int], ...]
 """Elements kept (before, after) each dim of a view for kernels that read beyond it."""
@@ -248,6 +252,10 @@ class IntsStep:
     view: View
     values: tuple[Dim, ...]
     nodes: tuple[str, ...] = ()
+
+
+AnyStep = Union[Step, IntsStep, "Chain"]
+"""Whatever a program does in one step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from bolt import dims as D
+from bolt.chain import Chain, Link
 from bolt.module.plan import Plan
+from bolt.ops.conv import ConvSpec
+from bolt.ops.spec import Operand, Spec
 from bolt.program import IntsStep, Program, Step, View
 from bolt.types import BOOL, F32, S8, U8, DType, convert
 
@@ -91,6 +94,8 @@ def run(program: Program, inputs: Sequence[np.ndarray], plan: Plan | None = None
             memory.window(step.view)[...] = np.reshape(
                 [memory.value(v) for v in step.values], memory.window(step.view).shape
             )
+        elif isinstance(step, Chain):
+            _run_chain(step, memory)
         else:
             _run_step(step, memory)
     outputs = []
@@ -130,6 +135,79 @@ def _padded(spec: Any, index: int, array: np.ndarray) -> tuple[Any, np.ndarray]:
     operands = list(spec.operands)
     operands[index] = replace(operands[index], dims=array.shape)
     return replace(spec, operands=tuple(operands), pad=(0, 0), pad_end=(0, 0)), array
+
+
+def _run_chain(chain: Chain, memory: Memory) -> None:
+    """Strip by strip; a row that is not kept between two strips is NaN."""
+    for image in range(chain.images):
+        kept = [np.empty(0)] * len(chain.links)
+        done = [0] * len(chain.links)
+        for top in range(0, chain.links[-1].rows, chain.strip):
+            needed = [(top, min(top + chain.strip, chain.links[-1].rows))]
+            for link in reversed(chain.links[1:]):
+                needed.insert(0, _input_rows(link, *needed[0]))
+            for i, (link, (first, end)) in enumerate(zip(chain.links, needed, strict=True)):
+                start = max(done[i], first)
+                if start < end:
+                    source = kept[i - 1] if i else None
+                    rows = _strip(link, memory, image, (start, end), source)
+                    if not kept[i].size:
+                        kept[i] = np.full((link.rows, *rows.shape[1:]), np.nan)
+                    kept[i][start:end] = rows
+                kept[i][:first], done[i] = np.nan, end
+            for (first, end), rows in zip(needed, chain.capacities(), strict=True):
+                assert end - first <= rows
+
+
+def _input_rows(link: Link, first: int, end: int) -> tuple[int, int]:
+    window = link.window
+    low, high = (
+        first * window.stride - window.before,
+        (end - 1) * window.stride - window.before + window.extent,
+    )
+    return max(low, 0), min(high, link.input_rows)
+
+
+def _strip(
+    link: Link, memory: Memory, image: int, rows: tuple[int, int], source: np.ndarray | None
+) -> np.ndarray:
+    """Rows of a link's output, one (rows, elements) array; written to memory where the chain ends."""
+    first, end = rows
+    low, high = _input_rows(link, first, end)
+    above = low - (first * link.window.stride - link.window.before)
+    below = (end - 1) * link.window.stride - link.window.before + link.window.extent - high
+    spec = link.spec.bind(link.ints(end - first, high - low))
+    if isinstance(spec, ConvSpec):
+        spec = replace(spec, pad=(0, spec.pad[1]), pad_end=(0, spec.pad_end[1]))
+    arrays = []
+    for index, (operand, view) in enumerate(zip(spec.operands, link.step.views, strict=True)):
+        if index in link.step.constants:
+            arrays.append(link.step.constants[index])
+        elif index == 1 and source is not None:
+            arrays.append(_padded(source[low:high].reshape(operand.dims), spec, above, below))
+        elif index:
+            row = low if index == 1 else first
+            array = _rows_of(view, operand, memory, link.moves[index], image, row)
+            arrays.append(_padded(array, spec, above, below) if index == 1 else array)
+    result = np.broadcast_to(spec.reference(arrays)[0], spec.out.dims)
+    if link.kept is None:
+        _rows_of(link.step.views[0], spec.out, memory, link.moves[0], image, first)[...] = result
+    return np.reshape(result, (end - first, -1))
+
+
+def _padded(array: np.ndarray, spec: Spec, above: int, below: int) -> np.ndarray:
+    if not isinstance(spec, ConvSpec):
+        assert above == below == 0
+        return array
+    return np.pad(array, ((0, 0), (above, below), (0, 0), (0, 0)))
+
+
+def _rows_of(
+    view: View, operand: Operand, memory: Memory, moves: tuple[int, int], image: int, row: int
+) -> np.ndarray:
+    """Rows from `row` on of one image of a view, with the dims of a bound operand."""
+    start = D.add(view.offset, image * moves[0] + row * moves[1])
+    return memory.window(replace(view, dims=operand.dims, strides=operand.strides, offset=start, halo=()))
 
 
 def _stored(result: np.ndarray, dtype: DType) -> np.ndarray:

@@ -17,7 +17,7 @@ LAYERS = (
     ("dims", "gpu", "options", "report", "target", "templates"),
     ("epilogue", "spelling"),
     ("ops",),
-    ("program", "timing", "verify"),
+    ("chain", "program", "timing", "verify"),
     ("codegen",),
     ("kernels",),
     ("graph",),

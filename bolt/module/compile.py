@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bolt.chain import all_specs
 from bolt.kernels.family import Candidate
 from bolt.module.dialect import dialect
 from bolt.module.plan import plan
 from bolt.module.render import render_module
-from bolt.program import Program, Step
+from bolt.program import Program
 from bolt.target import Target
 from bolt.toolchain import build
 from bolt.toolchain.cache import Store
@@ -58,7 +59,7 @@ def compile_module(
     rendered = render_module(program, memory, candidates, target, sample)
     sources = (rendered.source, *rendered.further)
     own = [compile_object(source, target, compiler=compiler, cache=cache) for source in sources]
-    keys = {s.spec.key for s in program.steps if isinstance(s, Step)}
+    keys = {spec.key for spec in all_specs(program)}
     objects = {candidates[key].name: chosen[key][1] for key in keys}
     ordered = [*own, *build.distinct(objects[name] for name in sorted(objects))]
     path = build.link(ordered, compiler=compiler, cache=cache, exports=("bolt_module",))

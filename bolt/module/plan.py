@@ -15,7 +15,7 @@ import numpy as np
 
 from bolt import dims as D
 from bolt.dims import Dim
-from bolt.program import Buffer, IntsStep, Program, Step, View
+from bolt.program import AnyStep, Buffer, IntsStep, Program, Step, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +40,8 @@ def align(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
-def step_views(step: Step | IntsStep) -> tuple[View, ...]:
-    return step.views if isinstance(step, Step) else (step.view,)
+def step_views(step: AnyStep) -> tuple[View, ...]:
+    return (step.view,) if isinstance(step, IntsStep) else step.views
 
 
 def plan(program: Program, sample: Mapping[str, int], *, in_place: bool = True) -> Plan:

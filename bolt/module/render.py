@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from bolt import dims as D
+from bolt.chain import Chain, all_specs, specs
 from bolt.codegen.render import render
 from bolt.dims import Dim
 from bolt.kernels.family import Candidate, Source
+from bolt.module.chains import HEADER, chain_lines
 from bolt.module.dialect import dialect
 from bolt.module.plan import Plan, Weights, align
-from bolt.program import Buffer, IntsStep, Program, Step, Value, View
+from bolt.program import AnyStep, Buffer, IntsStep, Program, Step, Value, View
 from bolt.target import Target
 
 PARALLEL_NS = 5000.0
@@ -107,12 +109,12 @@ class _Renderer:
         blob = self.weights.blob()
         context = {
             "title": f"{self.program.name}: {len(self.program.steps)} steps",
-            "header": self.dialect.header,
+            "headers": self._headers(),
             "areas": self.dialect.areas,
             "opening": self.dialect.opening,
             "kernels": [
                 self.dialect.declare(name)
-                for name in sorted({self.candidates[s.spec.key].name for s in self._kernel_steps()})
+                for name in sorted({self.candidates[s.key].name for s in all_specs(self.program)})
             ],
             "values": infos + outs,
             "inputs": infos,
@@ -135,6 +137,10 @@ class _Renderer:
             further=self.dialect.sources(ints=ints),
             weights=blob,
         )
+
+    def _headers(self) -> list[str]:
+        chains = any(isinstance(s, Chain) for s in self.program.steps)
+        return [self.dialect.header, *([HEADER] if chains else [])]
 
     def _checks(self) -> list[str]:
         """Refuse inputs the kernels could not read."""
@@ -222,14 +228,15 @@ class _Renderer:
     def _sizes(self) -> list[str]:
         scope = Scope(self.spell, "z")
         self._slot_offsets(scope)
-        scratch = max(
-            (
-                align(c.family.scratch_bytes(c.spec, c.config, self.target), self.dialect.alignment)
-                for c in (self.candidates[s.spec.key] for s in self._kernel_steps())
-            ),
-            default=0,
-        )
+        scratch = max((self._scratch(step) for step in self.program.steps), default=0)
         return [*scope.lines, f"return {{{self.slots_end}, {scratch}}};"]
+
+    def _scratch(self, step: AnyStep) -> int:
+        """Bytes a thread needs for a step, beside the memory of values."""
+        chosen = (self.candidates[spec.key] for spec in specs(step))
+        most = max((c.family.scratch_bytes(c.spec, c.config, self.target) for c in chosen), default=0)
+        kept = step.offsets(self.dialect.alignment)[-1] if isinstance(step, Chain) else 0
+        return kept + align(most, self.dialect.alignment)
 
     def _output_dims(self) -> list[str]:
         scope = Scope(self.spell, "q")
@@ -252,6 +259,8 @@ class _Renderer:
         ]
 
     def _address(self, view: View) -> str:
+        if view.buffer.kind == "temp" and view.buffer.name not in self.plan.slot_of:
+            return "nullptr"  # rows of it are kept in a thread's buffer
         offset = D.mul(view.offset, view.dtype.size_bytes)
         return self._base(view.buffer, offset)
 
@@ -270,18 +279,16 @@ class _Renderer:
         assert buffer.kind == "output", buffer.kind
         return f"y{buffer.index} + {at}"
 
-    def _step(self, index: int, step: Step | IntsStep) -> dict[str, Any]:
+    def _step(self, index: int, step: AnyStep) -> dict[str, Any]:
+        if isinstance(step, Chain):
+            return self._chain(index, step)
         if isinstance(step, IntsStep):
             address = self._address(step.view)
             values = [self.scope.cxx(v) for v in step.values]
             lines = self.dialect.ints(step.view.dtype, address, values)
             return {"index": index, "comment": "known integers", "name": '"ints"', "lines": lines}
         candidate = self.candidates[step.spec.key]
-        packed = self._packed(step, candidate)
-        pointers = [
-            f"const_cast<char*>(c + {self.weights.add(packed[i])})" if i in packed else self._address(v)
-            for i, v in enumerate(step.views)
-        ]
+        pointers = self._pointers(step, candidate)
         ints = ", ".join(self.scope.cxx(i) for i in step.ints())
         lines = [f"void* const p[] = {{{', '.join(pointers)}}};"]
         lines.append(f"const int64_t d[] = {{{ints}}};" if ints else "const int64_t* const d = nullptr;")
@@ -289,10 +296,30 @@ class _Renderer:
         comment = _comment(f"{step.spec.op}: {' + '.join(step.nodes) or 'layout'}")
         return {"index": index, "comment": comment, "name": json.dumps(comment), "lines": lines}
 
+    def _chain(self, index: int, chain: Chain) -> dict[str, Any]:
+        chosen = [self.candidates[link.spec.key] for link in chain.links]
+        addresses = [self._pointers(link.step, c) for link, c in zip(chain.links, chosen, strict=True)]
+        lines = chain_lines(chain, [c.name for c in chosen], addresses, self.dialect.alignment)
+        bound = [link.step.bound(self.sample) for link in chain.links]
+        parallel = sum(estimate_ns(b.flops(), b.bytes(), self.target) for b in bound) > PARALLEL_NS
+        lines.append(
+            f"bolt_chain(context, &chain, addresses, scratch, size.scratch, {str(parallel).lower()});"
+        )
+        comment = _comment(f"chain of {len(chain.links)}: {' + '.join(chain.nodes)}")
+        return {"index": index, "comment": comment, "name": json.dumps(comment), "lines": lines}
+
+    def _pointers(self, step: Step, candidate: Candidate) -> list[str]:
+        """The address of each operand; of packed constants where they lie among the weights."""
+        packed = self._packed(step, candidate)
+        return [
+            f"const_cast<char*>(c + {self.weights.add(packed[i])})" if i in packed else self._address(v)
+            for i, v in enumerate(step.views)
+        ]
+
     def _packed(self, step: Step, candidate: Candidate) -> dict[int, np.ndarray]:
         if not step.constants:
             return {}
-        return candidate.family.pack(step.spec, candidate.config, self.target, step.constants)
+        return candidate.family.pack(candidate.spec, candidate.config, self.target, step.constants)
 
     def _parallel(self, step: Step) -> str:
         """Whether the step is worth several threads: known now, or a comparison of its size at run time."""

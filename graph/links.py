@@ -1,0 +1,199 @@
+"""Steps as links of a chain: which rows of its input a step needs for some rows of its output.
+
+Convolutions and poolings say what their rows are. Everything that works pixel by pixel (matrix products,
+normalizations, expressions, copies) has the rows of its neighbours: its outermost axis is rows, or images and
+rows merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from bolt.chain import Kept, Link, Window
+from bolt.dims import Dim
+from bolt.ops.conv import ConvSpec
+from bolt.ops.gemm import GemmSpec
+from bolt.ops.pointwise import CopySpec, PointwiseSpec
+from bolt.ops.rows import NormSpec, SoftmaxSpec
+from bolt.ops.spatial import PoolSpec
+from bolt.ops.spec import Spec
+from bolt.program import AnyStep, Step, View
+from bolt.types import F32
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """So many images of so many rows."""
+
+    count: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A step that can be a link: its place in the program, and the rows it has by itself."""
+
+    index: int
+    step: Step
+    window: Window
+    out: Images | None = None
+    source: Images | None = None
+
+
+def part(index: int, step: AnyStep) -> Part | None:
+    """The step as a possible link, or None."""
+    if not isinstance(step, Step) or not _is_static(step) or len(step.views) < 2:
+        return None
+    spec = step.spec
+    if isinstance(spec, ConvSpec):
+        return _spatial(index, step, spec.pad[0], (spec.kernel[0] - 1) * spec.dilation[0] + 1, spec.stride[0])
+    if isinstance(spec, PoolSpec):
+        # Pooling knows the border by the input's extent, which a strip does not have at the top.
+        extent = (spec.kernel[0] - 1) * spec.dilation[0] + 1
+        return None if spec.pad[0] or spec.pad_end[0] else _spatial(index, step, 0, extent, spec.stride[0])
+    return Part(index, step, Window()) if _is_pixelwise(spec) else None
+
+
+def _is_pixelwise(spec: Spec) -> bool:
+    if not _is_rowwise(spec):
+        return isinstance(spec, (PointwiseSpec, CopySpec))
+    if isinstance(spec, GemmSpec) and not spec.is_b_constant:
+        return False
+    return all(d == 1 for d in (*spec.out.dims[:2], *spec.operands[1].dims[:2]))
+
+
+def _is_rowwise(spec: Spec) -> bool:
+    """Whether its operands are (batch, batch, rows, columns)."""
+    return isinstance(spec, (GemmSpec, NormSpec, SoftmaxSpec))
+
+
+def _spatial(index: int, step: Step, before: int, extent: int, stride: int) -> Part:
+    count, rows, taken = (step.views[i].dims[a] for i, a in ((0, 0), (0, 1), (1, 1)))
+    window = Window(stride=stride, before=before, extent=extent)
+    return Part(index, step, window, Images(_int(count), _int(rows)), Images(_int(count), _int(taken)))
+
+
+def _is_static(step: Step) -> bool:
+    known = not step.spec.dynamic() and all(isinstance(v.offset, int) for v in step.views)
+    return known and set(step.constants) <= {2}
+
+
+def links(parts: Sequence[Part]) -> tuple[Images, tuple[Link, ...]] | None:
+    """The last image and the links of `parts`, or None where their rows do not fit each other.
+
+    The `border` of what is kept is left 0.
+    """
+    images = _images(parts)
+    if images is None:
+        return None
+    found = [_link(p, i) for p, i in zip(parts, images, strict=True)]
+    linked = [link for link in found if link is not None]
+    if len(linked) < len(found):
+        return None
+    for i, (link, reader) in enumerate(pairwise(linked)):
+        if link.moves[0] != reader.moves[1] or link.rows != reader.input_rows:
+            return None
+        linked[i] = replace(link, kept=_kept(link, reader))
+    return images[-1], tuple(linked)
+
+
+def _images(parts: Sequence[Part]) -> list[Images] | None:
+    """The images each part writes: as it says, as its neighbours say, or the rows of a matrix."""
+    found = [p.out for p in parts]
+    for i in range(1, len(parts)):
+        found[i] = found[i] or found[i - 1]
+    for i in range(len(parts) - 2, -1, -1):
+        found[i] = found[i] or parts[i + 1].source or found[i + 1]
+    known = [images or Images(1, _matrix_rows(parts)) for images in found]
+    is_one = len({images.count for images in known}) == 1
+    return known if is_one and known[-1].count * known[-1].rows > 1 else None
+
+
+def _matrix_rows(parts: Sequence[Part]) -> int:
+    """The rows of the matrices that `parts` write, none of which is an image."""
+    dims = next((p.step.views[0].dims[2:3] for p in parts if _is_rowwise(p.step.spec)), None)
+    return _int((dims or parts[0].step.views[0].dims)[0])
+
+
+def _link(part: Part, images: Images) -> Link | None:
+    """The part as a link whose output are `images`."""
+    if part.source is not None:
+        axes: tuple[int | None, int, int] | None = (0, 1, 1)
+    else:
+        dims = [_int(d) for d in part.step.views[0].dims]
+        axes = _row_axes(dims, images, 2 if _is_rowwise(part.step.spec) else _outermost(dims))
+    if axes is None:
+        return None
+    image_axis, row_axis, quantum = axes
+    moves = tuple(
+        (0, 0) if i in part.step.constants else _moves(view, image_axis, row_axis, quantum, images.rows)
+        for i, view in enumerate(part.step.views)
+    )
+    return Link(
+        step=part.step,
+        spec=_strip(part.step.spec, image_axis, row_axis),
+        rows=images.rows,
+        input_rows=(part.source or images).rows,
+        window=part.window,
+        moves=moves,
+        quantum=quantum,
+    )
+
+
+def _outermost(dims: Sequence[int]) -> int:
+    return next((a for a, d in enumerate(dims) if d != 1), 0)
+
+
+def _row_axes(dims: Sequence[int], images: Images, axis: int) -> tuple[int | None, int, int] | None:
+    """(axis of images unless merged with rows, axis of rows, how many of its indices a row is).
+
+    Args:
+        axis: the outermost one.
+    """
+    if images.count > 1 and images.rows > 1 and dims[axis] == images.count:
+        following = dims[axis + 1] if axis + 1 < len(dims) else 0
+        fits = following > 0 and following % images.rows == 0
+        return (axis, axis + 1, following // images.rows) if fits else None
+    total = images.count * images.rows
+    return None if dims[axis] % total else (None, axis, dims[axis] // total)
+
+
+def _moves(view: View, image_axis: int | None, row_axis: int, quantum: int, rows: int) -> tuple[int, int]:
+    """Elements between images and between rows of a view."""
+    row = _int(view.strides[row_axis]) * quantum
+    return (row * rows if image_axis is None else _int(view.strides[image_axis])), row
+
+
+def _strip(spec: Spec, image_axis: int | None, row_axis: int) -> Spec:
+    """The spec of any number of rows of one image."""
+    operands = list(spec.operands)
+    for index, operand in enumerate(operands):
+        if index in spec.constants:
+            continue
+        dims, strides = list(operand.dims), list(operand.strides)
+        dims[row_axis] = None
+        if image_axis is not None:
+            dims[image_axis], strides[image_axis] = 1, 0
+        operands[index] = replace(operand, dims=tuple(dims), strides=tuple(strides))
+    return replace(spec, operands=tuple(operands))
+
+
+def _kept(link: Link, reader: Link) -> Kept:
+    """How the rows lie that `link` writes and `reader` reads."""
+    pitch, view = link.moves[0][1], reader.step.views[1]
+    if 1 not in reader.spec.halo():
+        return Kept(pitch=pitch, lead=0, width=pitch)
+    pixel = _int(view.strides[2])
+    written = link.step.views[0].dims[-1]
+    # Arithmetic on fewer bits reads channels by twos and fours, beyond those of the image.
+    is_sparse = view.dims[3] != written or (view.dtype is not F32 and written != pixel)
+    return Kept(
+        pitch=pitch, lead=view.halo[2][0] * pixel, width=_int(view.dims[2]) * pixel, is_sparse=is_sparse
+    )
+
+
+def _int(value: Dim) -> int:
+    assert isinstance(value, int)
+    return value
