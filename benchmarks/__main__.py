@@ -1,114 +1,209 @@
-"""`python -m benchmarks models|list|report|readme|gpu|carry`."""
+"""`python -m benchmarks models|compare|report|readme|reproduce|list|gpu|carry`."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from functools import partial, reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks.carry import carry
+from benchmarks.floors import verdicts
 from benchmarks.gpu import gpu
-from benchmarks.models import measure
+from benchmarks.models import Conduct, measure
+from benchmarks.page import markdown, page
 from benchmarks.plot import plot
-from benchmarks.readme import with_performance, with_support
-from benchmarks.workloads import WORKLOADS, select
+from benchmarks.readme import RESULTS, published, with_performance, with_support
+from benchmarks.subjects import Subject, subjects
+from benchmarks.workloads import SUITES, WORKLOADS
 from bolt.bench import support
-from bolt.bench.compare import regressions
-from bolt.bench.engines import PEERS
+from bolt.bench.compare import SLOWER, changes, regressions
+from bolt.bench.engines import ENGINES, PEERS, usable
+from bolt.bench.opening import PRECISIONS
 from bolt.bench.result import Result, load
 from bolt.bench.run import Plan
 from bolt.bench.table import table, text
 from bolt.display import ProgressDisplay
 from bolt.errors import BoltError
+from bolt.options import parse_budget
 from bolt.timing import Protocol
 
-_NAMES = tuple(workload.name for workload in WORKLOADS)
 _FAILED = 1
 
-CUDA_KERNELS = Path(__file__).parent / "results" / "cuda-kernels.json"
+CUDA_KERNELS = RESULTS / "cuda-kernels.json"
 """What the grid of CUDA kernels found (`pytest -m slow tests/kernels/test_grid.py --grid FILE`)."""
 
+_REPRODUCED = {
+    "cpu-fp32.json": ("full", "1,8"),
+    "cpu-bf16.json": ("bf16", "1"),
+    "cpu-int8.json": ("int8", "1"),
+}
+"""Result file -> suite and batch sizes: the numbers of the README."""
+
+_path = click.Path(path_type=Path)
+_existing = click.Path(path_type=Path, exists=True)
 _layers = click.option("--layers", is_flag=True, help="Also print the steps that take longest.")
-_against = click.option(
-    "--against", type=click.Path(path_type=Path, exists=True), help="An older result: name what got slower."
-)
+_against = click.option("--against", type=_existing, help="An older result: name what got slower.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Measure bolt on trained models."""
+    """Measure bolt beside other engines."""
 
 
 cli.add_command(gpu)
 cli.add_command(carry)
 
 
+def _running(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of the commands that measure."""
+    for option in (
+        click.option("--threads", default="1,2", show_default=True, help="Numbers of threads."),
+        click.option("--peers", default="ort,openvino", show_default=True, help=f"Of {', '.join(PEERS)}."),
+        click.option("--budget", default="1m", show_default=True, help="Tuning time a model and threads."),
+        click.option("--rounds", default=16, show_default=True, help="Turns of each engine."),
+        click.option(
+            "--limit", default="unlimited", show_default=True, help="No job begins later than this."
+        ),
+        click.option("--again", is_flag=True, help="Measure what the file already has."),
+        click.option("--prepare", is_flag=True, help="Make models and packages, measure nothing."),
+    ):
+        function = option(function)
+    return function
+
+
 @cli.command()
-@click.option("--only", default="", metavar="A,B", help="Models by name [those bolt is judged by].")
-@click.option("--all", "every", is_flag=True, help="All models of the table.")
-@click.option("--threads", default="1,2", show_default=True, help="Numbers of threads.")
-@click.option("--peers", default="ort", show_default=True, help=f"Of {', '.join(PEERS)}.")
-@click.option("--budget", default="1m", show_default=True, help="Tuning time a model and number of threads.")
-@click.option("--rounds", default=16, show_default=True, help="Turns of each engine.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option("--suite", type=click.Choice(list(SUITES)), help="[accepted; full with --only].")
+@click.option("--only", default="", metavar="A,B", help="Models of the suite by name [all].")
+@click.option("--batch", default="1", show_default=True, help="Batch sizes of models with random weights.")
+@click.option("--precision", default="", help=f"Of {', '.join(PRECISIONS)} [the suite's].")
+@_running
+@click.option("--out", type=_path, help="JSON file that is written, or extended.")
 @_layers
 @_against
 def models(
-    only: str, every: bool, threads: str, peers: str, budget: str, rounds: int, out: Path | None,
-    layers: bool, against: Path | None,
+    suite: str | None, only: str, batch: str, precision: str, out: Path | None, layers: bool,
+    against: Path | None, **running: Any,
 ) -> None:  # fmt: skip
-    """Time trained models through bolt and its peers."""
-    plan = Plan(
+    """Time models through bolt and its peers."""
+    name = suite or ("full" if only else "accepted")
+    found = _measured(name, only, batch, precision, out, **running)
+    if not running["prepare"]:
+        _show(found, layers, against)
+
+
+@cli.command()
+@_running
+def reproduce(**running: Any) -> None:
+    """Measure every number of the README, and write it; a run that was ended goes on."""
+    for name, (suite, batch) in _REPRODUCED.items():
+        click.echo(f"{suite}, batch {batch}: {RESULTS / name}", err=True)
+        _measured(suite, "", batch, "", RESULTS / name, **running)
+    if not running["prepare"]:
+        _write_readme(published())
+
+
+def _measured(
+    suite: str, only: str, batch: str, precision: str, out: Path | None, *, threads: str, peers: str,
+    budget: str, rounds: int, limit: str, again: bool, prepare: bool,
+) -> Result:  # fmt: skip
+    plan = partial(
+        Plan,
         against=_words(peers, PEERS),
         threads=tuple(_number(word) for word in threads.split(",")),
         budget=budget,
         protocol=Protocol(rounds=rounds),
     )
+    wanted = _subjects(suite, only, batch)
     try:
         with ProgressDisplay() as progress:
-            result = measure(select(_words(only, _NAMES), every=every), plan, progress)
+            conduct = Conduct(
+                out=out, again=again, prepare=prepare, limit_s=parse_budget(limit), progress=progress,
+                say=lambda line: click.echo(line, err=True),
+            )  # fmt: skip
+            return measure(wanted, plan(precision=precision or SUITES[suite].precision), conduct)
     except BoltError as error:
         raise click.ClickException(str(error)) from error
-    if out:
-        result.save(out)
-    _show(result, layers, against)
+
+
+def _subjects(suite: str, only: str, batch: str) -> list[Subject]:
+    found = subjects(SUITES[suite], tuple(_number(word) for word in batch.split(",")))
+    names = _words(only, tuple(dict.fromkeys(subject.name for subject in found)))
+    return [subject for subject in found if not names or subject.name in names]
 
 
 @cli.command()
-@click.argument("result", type=click.Path(path_type=Path, exists=True))
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="PNG or SVG file [beside RESULT].")
+@click.argument("results", type=_existing, nargs=-1, required=True)
+@click.option("--plot", "picture", type=_path, help="PNG or SVG file [beside the first of RESULTS].")
+@click.option("--page", "pages", type=_path, multiple=True, help="Also write a page: .md or .html.")
+@click.option("--out", type=_path, help="Also write the rows of all to one file.")
 @_layers
 @_against
-def report(result: Path, picture: Path | None, layers: bool, against: Path | None) -> None:
-    """Print RESULT (JSON) again and draw it."""
-    found = _load(result)
-    place = picture or result.with_suffix(".svg")
-    click.echo(
-        f"wrote {place}" if plot(found, place) else "no picture: matplotlib is not installed", err=True
-    )
+def report(
+    results: tuple[Path, ...], picture: Path | None, pages: tuple[Path, ...], out: Path | None, layers: bool,
+    against: Path | None,
+) -> None:  # fmt: skip
+    """Print RESULTS (JSON) as one and draw them; where several have a row, the last one counts."""
+    found = reduce(lambda left, right: left.with_rows(right.rows), [_load(path) for path in results])
+    place = picture or results[0].with_suffix(".svg")
+    drawn = plot(found, place)
+    click.echo(f"wrote {place}" if drawn else "no picture: matplotlib is not installed", err=True)
+    if out:
+        found.save(out)
+    for path in pages:
+        path.write_text(page(found, place) if path.suffix == ".html" else markdown(found))
     _show(found, layers, against)
 
 
 @cli.command()
-@click.argument("results", type=click.Path(path_type=Path, exists=True), nargs=-1)
+@click.argument("old", type=_existing)
+@click.argument("new", type=_existing)
+def compare(old: Path, new: Path) -> None:
+    """Say what got slower or faster from OLD to NEW (JSON); exit code 1 when anything got slower."""
+    found = sorted(changes(_load(new), _load(old)), key=lambda change: change.verdict)
+    for change in found:
+        click.echo(f"{change.verdict}: {change}")
+    counts = Counter(change.verdict for change in found)
+    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "nothing to compare")
+    if counts[SLOWER]:
+        raise click.exceptions.Exit(_FAILED)
+
+
+@cli.command()
+@click.argument("results", type=_existing, nargs=-1)
 def readme(results: tuple[Path, ...]) -> None:
-    """Write the tables of README.md: CUDA kernels, and performance from RESULTS (JSON)."""
+    """Write the tables of README.md: CUDA kernels, and performance from RESULTS [results/cpu-*.json]."""
+    _write_readme([_load(path) for path in results] or published())
+
+
+def _write_readme(results: list[Result]) -> None:
     place = Path(__file__).parents[1] / "README.md"
     text = with_support(place.read_text(), support.read(CUDA_KERNELS))
-    place.write_text(with_performance(text, [_load(path) for path in results]) if results else text)
+    place.write_text(with_performance(text, results) if results else text)
 
 
 @cli.command("list")
 def list_() -> None:
-    """Print the table of models."""
+    """Print the models, suites and engines."""
     rows = [["name", "package", "licence", "cases", "about"]]
     rows += [[w.name, w.member.release, w.member.licence, str(len(w.cases)), w.about] for w in WORKLOADS]
     click.echo(table(rows, left=5))
+    rows = [["suite", "models", "precision", "about"]]
+    rows += [[n, str(len(subjects(s))), s.precision, s.about] for n, s in SUITES.items()]
+    click.echo("\n" + table(rows, left=4))
+    missing = {r.subject: r.reason for r in usable(PEERS)[1]}
+    rows = [["engine", "here", "about"]]
+    rows += [[e.name, missing.get(e.name, f"{e.title} {e.version()}"), e.about] for e in ENGINES]
+    click.echo("\n" + table(rows, left=3))
 
 
 def _show(result: Result, layers: bool, against: Path | None) -> None:
     """Prints a result; ends with a status when bolt is wrong anywhere or got slower."""
     click.echo(text(result, layers=layers))
+    click.echo("\n" + "\n".join(map(str, verdicts(result))))
     slower = regressions(result, _load(against)) if against else []
     for line in slower:
         click.echo(f"regression: {line}")

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
+from benchmarks.floors import batch, ratios
 from bolt.bench import support
-from bolt.bench.result import Result, Row
+from bolt.bench.result import Result, Row, load
 from bolt.target import CUDA_TARGETS
 
 PERFORMANCE = ("<!-- performance: begin -->", "<!-- performance: end -->")
 SUPPORT = ("<!-- support: begin -->", "<!-- support: end -->")
 
+RESULTS = Path(__file__).parent / "results"
+
+TITLES = {
+    "fp32": "fp32",
+    "bf16": "bf16 (OpenVINO runs bf16 too; ONNX Runtime has no bf16 kernels for x86 and runs fp32)",
+    "int8": "int8 (the same quantized file in every engine)",
+}
+_BATCHES = (1, 8)
+
+
+def published() -> list[Result]:
+    """The results the README shows."""
+    return [load(path) for path in sorted(RESULTS.glob("cpu-*.json"))]
+
 
 def with_performance(text: str, results: Sequence[Result]) -> str:
-    """`text` with what stands between the marks replaced by the table of `results`."""
+    """`text` with what stands between the marks replaced by the tables of `results`."""
     return _between(PERFORMANCE, text, performance(results))
 
 
@@ -32,42 +50,89 @@ def _between(marks: tuple[str, str], text: str, table: str) -> str:
 
 
 def performance(results: Sequence[Result]) -> str:
-    """A table with one line per model, number of threads and case, and the geometric means."""
-    peers = list(dict.fromkeys(p for r in results for p in r.peers))
-    lines = [
-        _where(results[0].machine),
-        "",
-        "| model | input | threads | "
-        + " | ".join(f"x {p} (10-90 %)" for p in peers)
-        + " | bolt ms | error |",
-        "|---|---|---|" + "---|" * (len(peers) + 2),
-    ]
-    lines += [_line(row, peers) for result in results for row in result.rows]
-    means = [
-        f"{mean:.2f}x {peer} with {threads} thread{'s' if threads > 1 else ''}"
-        for result in results
-        for threads in sorted({row.threads for row in result.rows})
-        for peer in peers
-        if (mean := result.mean_ratio(peer, threads)) is not None
-    ]
-    return "\n".join([*lines, "", f"Geometric means over the models: {'; '.join(means)}."])
+    """A table for each precision: a line per model and batch size, a column per peer and threads."""
+    whole = reduce(lambda left, right: left.with_rows(right.rows), results)
+    parts = [_where(whole)]
+    for precision, title in TITLES.items():
+        rows = [row for row in whole.rows if row.precision == precision and row.ratios]
+        if rows:
+            parts += [f"**{title}**", *_table(whole.of(precision), precision, rows)]
+    return "\n\n".join(parts)
 
 
-def _where(machine: Mapping[str, Any]) -> str:
-    versions = machine["versions"]
-    peers = ", ".join(f"{n} {versions[n]}" for n in ("ONNX Runtime", "OpenVINO", "PyTorch") if n in versions)
+def _where(whole: Result) -> str:
+    machine = whole.machine
+    commits = dict.fromkeys(row.commit or machine["commit"] for row in whole.rows)
+    where = f"{machine['cpu']} ({machine['target']}, {machine['cores']} cores)"
+    named = ", ".join(commit or "unknown" for commit in commits)
     return (
-        "How many times faster than its peers bolt runs, fp32, side by side on "
-        f"{machine['cpu']} ({machine['target']}, {machine['cores']} cores) with {peers}; "
-        f"commit {machine['commit']}, {machine['date'][:10]}:"
+        "How many times faster than its peers bolt runs (median of rounds; in brackets the range of the "
+        f"middle 80 %), side by side on {where} with {_peers(machine)}; commit {named}, "
+        f"{machine['date'][:10]}:"
     )
 
 
-def _line(row: Row, peers: Sequence[str]) -> str:
-    ratios = [
-        f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" if (r := row.ratios.get(p)) else "-" for p in peers
-    ]
-    bolt = row.engines["bolt"]
-    ms = f"{bolt.timing.median_ms:.2f}" if bolt.timing else "-"
-    error = "-" if bolt.error is None else f"{bolt.error:.0e}"
-    return f"| {row.model} | {row.case} | {row.threads} | {' | '.join(ratios)} | {ms} | {error} |"
+def _peers(machine: Mapping[str, Any]) -> str:
+    versions = machine["versions"]
+    names = ("ONNX Runtime", "OpenVINO", "PyTorch", "TVM")
+    return ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+
+
+def _table(part: Result, precision: str, rows: Sequence[Row]) -> Iterator[str]:
+    counts = sorted({row.threads for row in rows})
+    columns = [(peer, threads) for peer in part.peers for threads in counts]
+    head = "| model | input | " + " | ".join(f"x {peer} {threads}T" for peer, threads in columns)
+    lines = [f"{head} | {' | '.join(f'bolt ms {t}T' for t in counts)} | error |"]
+    lines += ["|---|---|" + "---|" * (len(columns) + len(counts) + 1)]
+    by_place: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        by_place.setdefault((row.model, row.case), {})[row.threads] = row
+    shown = _compact(by_place)
+    lines += [_line(model, case, by_place[model, case], columns, counts) for model, case in shown]
+    yield "\n".join([*lines, *_mean_lines(part, precision, columns, len(counts))])
+
+
+def _compact(places: Mapping[tuple[str, str], object]) -> list[tuple[str, str]]:
+    """One case of each model and batch size; a model's other cases are in the result files."""
+    kept: dict[tuple[str, int], tuple[str, str]] = {}
+    for model, case in places:
+        kept.setdefault((model, batch(case)), (model, case))
+    return [place for (_, size), place in kept.items() if size in _BATCHES]
+
+
+def _line(
+    model: str,
+    case: str,
+    rows: Mapping[int, Row],
+    columns: Sequence[tuple[str, int]],
+    counts: Sequence[int],
+) -> str:
+    cells = [_ratio(rows.get(threads), peer) for peer, threads in columns]
+    times = [_ms(rows.get(threads)) for threads in counts]
+    errors = [e for row in rows.values() if (e := row.engines["bolt"].error) is not None]
+    error = f"{max(errors):.0e}" if errors else "-"
+    return f"| {model} | {case.split()[0]} | {' | '.join((*cells, *times))} | {error} |"
+
+
+def _ratio(row: Row | None, peer: str) -> str:
+    ratio = row.ratios.get(peer) if row else None
+    return f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-"
+
+
+def _ms(row: Row | None) -> str:
+    timing = row.engines["bolt"].timing if row else None
+    return f"{timing.median_ms:.2f}" if timing else "-"
+
+
+def _mean_lines(
+    part: Result, precision: str, columns: Sequence[tuple[str, int]], counts: int
+) -> Iterator[str]:
+    """The geometric means, a line for each batch size."""
+    for size in _BATCHES:
+        found = [ratios(part, precision, peer, threads, size) for peer, threads in columns]
+        if any(found):
+            means = [f"**{geometric_mean(f.values()):.2f}**" if f else "-" for f in found]
+            models = max(len(f) for f in found)
+            yield f"| **geometric mean**, {models} models | batch {size} | {' | '.join(means)} |" + " |" * (
+                counts + 1
+            )

@@ -400,16 +400,109 @@ WORKLOADS = (
 )
 
 
-def select(only: tuple[str, ...] = (), *, every: bool = False) -> tuple[Workload, ...]:
-    """The workloads named, else those bolt is judged by, else all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A standard architecture with random weights, quantized by ONNX Runtime's own tools.
 
-    Raises:
-        KeyError: a name is unknown.
+    Attributes:
+        name: a row of `benchmarks.random_models.MODELS`.
+        kind: "static" (QDQ, calibrated) or "dynamic".
     """
-    rows = {workload.name: workload for workload in WORKLOADS}
-    if only:
-        return tuple(rows[name] for name in only)
-    return tuple(workload for workload in WORKLOADS if every or workload.accepted)
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Models that are measured together; the most telling ones come first, a run may be cut short.
+
+    Attributes:
+        about: one line.
+        precision: what bolt computes in.
+        random: architectures with random weights, see `benchmarks.random_models`.
+        trained: workloads by name.
+        quantized: random models after quantization.
+    """
+
+    about: str
+    precision: str = "fp32"
+    random: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
+    quantized: tuple[Quantized, ...] = ()
+
+
+_ARCHITECTURES = (
+    "resnet50", "mobilenetv2", "repvgg_a0", "bert_base", "vit_base", "efficientnet_b0", "resnet18",
+    "mobilenetv3_large", "convnext_tiny", "densenet121", "resnext50", "gpt2", "vgg16", "repvgg_b0", "vgg19",
+)  # fmt: skip
+_QUANTIZED = ("resnet50_qdq", "smart_turn_qdq")
+_ACCEPTED = tuple(w.name for w in WORKLOADS if w.accepted)
+_FLOATS = (*_ACCEPTED, *(w.name for w in WORKLOADS if not w.accepted and w.name not in _QUANTIZED))
+
+SUITES: Mapping[str, Suite] = {
+    "accepted": Suite(about="the trained models bolt is judged by", trained=_ACCEPTED),
+    "quick": Suite(
+        about="a first impression: four architectures, three trained models",
+        random=_ARCHITECTURES[:4],
+        trained=("ppocr4_rec", "yolov8n", "minilm_l3"),
+    ),
+    "full": Suite(about="everything in fp32", random=_ARCHITECTURES, trained=_FLOATS),
+    "bf16": Suite(
+        about="architectures and trained models in bf16",
+        precision="bf16",
+        random=_ARCHITECTURES,
+        trained=_ACCEPTED,
+    ),
+    "int8": Suite(
+        about="quantized models as they come, and architectures quantized here",
+        precision="int8",
+        trained=_QUANTIZED,
+        quantized=(
+            Quantized(name="resnet50", kind="static"),
+            Quantized(name="mobilenetv2", kind="static"),
+            Quantized(name="bert_base", kind="dynamic"),
+            Quantized(name="resnet18", kind="static"),
+            Quantized(name="repvgg_a0", kind="static"),
+            Quantized(name="vit_base", kind="dynamic"),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A ratio that bolt is meant to reach with one and with two threads.
+
+    Attributes:
+        precision: of the rows it is about.
+        peer: whom bolt is compared with.
+        least: the ratio.
+        model: of one model; "" is the geometric mean of all, "every" each of them.
+        threads: 0 for any number.
+    """
+
+    precision: str
+    peer: str
+    least: float
+    model: str = ""
+    threads: int = 0
+
+
+FLOORS = (
+    Floor(precision="fp32", peer="ort", least=1.3),
+    Floor(precision="fp32", peer="openvino", least=1.1),
+    Floor(precision="fp32", peer="ort", least=1.0, model="every"),
+    Floor(precision="fp32", peer="ort", least=1.28, model="random/resnet50", threads=1),
+    Floor(precision="fp32", peer="ort", least=1.2, model="random/resnet50", threads=2),
+    Floor(precision="fp32", peer="ort", least=1.15, model="random/mobilenetv2"),
+    Floor(precision="fp32", peer="ort", least=1.3, model="random/repvgg_a0"),
+    Floor(precision="fp32", peer="ort", least=1.2, model="random/bert_base"),
+    Floor(precision="bf16", peer="ort", least=2.1),
+    Floor(precision="bf16", peer="openvino", least=1.03),
+    Floor(precision="int8", peer="ort", least=1.2),
+    Floor(precision="int8", peer="openvino", least=1.02),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,7 +159,7 @@ def _case(
         engines={n: replace(m, timing=samples.timing(n)) if n in calls else m for n, m in engines.items()},
         ratios=_ratios(samples),
         peak_gflops=before,
-        layers=_layers(request, machine, artifact, feeds, before) if wanted else (),
+        layers=_layers(request, machine, artifact, feeds, before, samples) if wanted else (),
         precision=request.precision,
         peak_after_gflops=after,
         peaks=machine.peaks,
@@ -179,9 +179,11 @@ def _layers(
     artifact: Artifact,
     feeds: Mapping[str, np.ndarray],
     peak: float,
+    samples: Samples,
 ) -> tuple[Layer, ...]:
     limits = Limits(gflops=machine.peaks.get(request.precision, peak), curve=machine.curve)
-    return layers(artifact, feeds, limits, threads=request.threads)
+    run_us = samples.timing("bolt").min_ms * 1e3
+    return layers(artifact, feeds, limits, threads=request.threads, run_us=run_us)
 
 
 def _bound(

@@ -17,7 +17,8 @@ from bolt.module import load as modules
 from bolt.options import cache_dir
 from bolt.target import TARGETS, runs_here
 
-_ROUNDS = 20
+_ROUNDS = (3, 20)
+_PROFILE_US = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +75,24 @@ class Limits:
 
 
 def layers(
-    artifact: Artifact, feeds: Mapping[str, np.ndarray], limits: Limits, *, threads: int
+    artifact: Artifact, feeds: Mapping[str, np.ndarray], limits: Limits, *, threads: int, run_us: float
 ) -> tuple[Layer, ...]:
     """The steps of all partitions for these inputs, in order.
 
     Counts of operations are those of the sizes the model was compiled for.
+
+    Args:
+        limits: of the machine.
+        threads: to run with.
+        run_us: about how long a run takes; long ones are repeated less often.
     """
+    least, most = _ROUNDS
+    rounds = min(most, max(least, round(_PROFILE_US / run_us)))
     found: list[Layer] = []
     rows = {row["name"]: row for row in artifact.report["partitions"]}
     for name, arrays in _partition_inputs(artifact, feeds).items():
         with _module(artifact, name) as module:
-            timed = module.profile(arrays, threads=threads, rounds=_ROUNDS)
+            timed = module.profile(arrays, threads=threads, rounds=rounds)
         found += _layers(name, timed, rows[name].get("steps", ()), limits)
     return tuple(found)
 

@@ -161,11 +161,18 @@ class Result:
         """Plain JSON."""
         return {"schema": SCHEMA, **asdict(self)}
 
+    def _json(self) -> str:
+        """One line for each row, so that files stay small and can still be compared line by line."""
+        data = self.to_dict()
+        found = ",\n".join(json.dumps(row) for row in data.pop("rows"))
+        head = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in data.items())
+        return f'{{{head},\n"rows": [\n{found}\n]}}\n'
+
     def save(self, path: Path) -> None:
         """Writes JSON; what was there stays whole until it is written."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.part")
-        draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        draft.write_text(self._json())
         draft.replace(path)
 
 

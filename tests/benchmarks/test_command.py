@@ -8,9 +8,8 @@ from bench_results import measured, result, row
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import models
-from bolt.bench.packages import PackageError
-from bolt.bench.run import Plan
+from benchmarks.workloads import WORKLOADS
+from bolt.bench.result import load
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def run(*arguments):
 def test_the_list_names_every_model():
     done = run("list")
     assert done.exit_code == 0
-    assert all(name in done.output for name in command._NAMES)
+    assert all(w.name in done.output for w in WORKLOADS)
 
 
 def test_a_saved_result_is_printed_again(saved, tmp_path):
@@ -65,19 +64,30 @@ def test_misspelled_options_are_refused(option):
     assert done.exit_code == 2 and option[1] in done.output
 
 
-def test_a_model_that_cant_be_fetched_is_a_row_that_says_so(monkeypatch):
-    def fail(*_, **__):
-        raise PackageError("no network")
-
-    monkeypatch.setattr(models, "fetch", fail)
-    found = models.measure(models_named("vgg16"), Plan(threads=(1, 2)))
-    assert [(r.model, r.case, r.threads, r.problem) for r in found.rows] == [
-        ("vgg16", "1x240x240x3", 1, "no network"),
-        ("vgg16", "1x240x240x3", 2, "no network"),
-        ("vgg16", "2x240x240x3", 1, "no network"),
-        ("vgg16", "2x240x240x3", 2, "no network"),
-    ]
+def test_what_changed_is_told_and_fails_when_it_is_worse(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    result(row(ratio=2.0), row(model="b", ratio=2.0), row(model="c")).save(old)
+    result(row(ratio=1.5), row(model="b", ratio=3.0), row(model="c")).save(new)
+    done = run("compare", old, new)
+    assert done.exit_code == 1
+    assert "slower: net" in done.output and "faster: b" in done.output
+    assert "1 faster, 1 same, 1 slower" in done.output
+    assert run("compare", new, new).exit_code == 0
 
 
-def models_named(*names):
-    return command.select(names)
+def test_results_become_one_page(saved, tmp_path):
+    other = tmp_path / "other.json"
+    result(row(model="<b>", threads=2)).save(other)
+    pages = [tmp_path / "x.md", tmp_path / "x.html"]
+    done = run("report", saved, other, "--out", tmp_path / "all.json", *(f"--page={p}" for p in pages))
+    assert done.exit_code == 0, done.output
+    assert len(load(tmp_path / "all.json").rows) == 2
+    markdown, html = (path.read_text() for path in pages)
+    assert "| net | 1x3 | 1 | 2.00 |" in markdown and "### Floors" in markdown
+    assert "<td class=l>&lt;b&gt;</td>" in html and "<b>" not in html and "conv: a" in html
+
+
+@pytest.mark.parametrize("suite", ["nothing", "quick,full"])
+def test_a_suite_is_named_as_it_is(suite):
+    done = run("models", "--suite", suite, "--prepare")
+    assert done.exit_code == 2

@@ -72,7 +72,7 @@ def test_specs_have_the_problems_sizes() -> None:
 
 
 def test_every_model_has_a_recipe_and_inputs() -> None:
-    assert {m.name for m in RANDOM_MODELS} == set(random_models.MODELS)
+    assert {m.name for m in RANDOM_MODELS} <= set(random_models.MODELS)
     assert len(gpu_models.cases()) == 12
     given = random_models.feeds("bert_base", 2)
     assert {name: a.shape for name, a in given.items()} == {"input_ids": (2, 128), "attention_mask": (2, 128)}

@@ -1,13 +1,20 @@
 """The tables of the README."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench_results import result, row
 
 from benchmarks.__main__ import CUDA_KERNELS
-from benchmarks.readme import PERFORMANCE, SUPPORT, performance, with_performance, with_support
+from benchmarks.readme import (
+    PERFORMANCE,
+    SUPPORT,
+    performance,
+    published,
+    with_performance,
+    with_support,
+)
 from bolt.bench import support
-from bolt.bench.result import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +28,18 @@ def test_the_table_stands_between_the_marks():
 
 
 def test_the_readme_says_what_the_result_files_say():
-    files = sorted((ROOT / "benchmarks" / "results").glob("2026-11-20-*.json"))
-    assert performance([load(path) for path in files]) in (ROOT / "README.md").read_text()
+    assert published()
+    assert performance(published()) in (ROOT / "README.md").read_text()
+
+
+def test_there_is_a_line_for_each_model_and_batch_size_and_a_table_for_each_precision():
+    rows = [row(model=m, ratio=r, threads=t) for m, r in (("a", 2.0), ("b", 8.0)) for t in (1, 2)]
+    rows += [replace(r, case="1x7") for r in rows] + [replace(r, case="8x3") for r in rows[:2]]
+    rows += [replace(row(model="a", ratio=3.0), precision="bf16")]
+    lines = performance([result(*rows)]).splitlines()
+    assert sum(line.startswith("| a |") for line in lines) == 3
+    assert next(line for line in lines if "geometric mean" in line).count("**4.00**") == 2
+    assert any(line.startswith("**bf16") for line in lines)
 
 
 def test_the_table_of_kernels_tells_what_was_compiled_and_run_and_why_not(tmp_path):

@@ -6,19 +6,50 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks import random_models
 from benchmarks.feeds import RECIPES, feeds, picture
-from benchmarks.models import changed
-from benchmarks.workloads import WORKLOADS, select
+from benchmarks.subjects import changed, subjects
+from benchmarks.workloads import FLOORS, SUITES, WORKLOADS
 
 ACCEPTED = ("mobilenetv2", "open_nsfw", "resnet50", "vgg16", "ppocr4_rec", "yolov8n", "minilm_l3")
 IDS = [w.name for w in WORKLOADS]
 
 
 def test_the_table_holds_the_models_bolt_is_judged_by():
-    assert {w.name for w in select()} == set(ACCEPTED)
-    assert select(every=True) == WORKLOADS
-    assert [w.name for w in select(("vgg16", "espcn"))] == ["vgg16", "espcn"]
+    assert set(SUITES["accepted"].trained) == set(ACCEPTED)
     assert len(WORKLOADS) == 24 and len(set(IDS)) == 24
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_suites_name_models_that_exist_once(suite):
+    assert set(suite.trained) <= set(IDS)
+    assert set(suite.random) | {q.name for q in suite.quantized} <= set(random_models.MODELS)
+    names = [s.name for s in subjects(suite)]
+    assert names and len(names) == len(set(names))
+
+
+def test_everything_is_in_a_suite():
+    trained = {name for suite in SUITES.values() for name in suite.trained}
+    assert trained == set(IDS)
+    assert set(SUITES["full"].random) == set(random_models.MODELS)
+    assert {f.precision for f in FLOORS} == {s.precision for s in SUITES.values()}
+
+
+def test_floors_are_about_models_that_are_measured():
+    names = {s.name for suite in SUITES.values() for s in subjects(suite)}
+    assert {f.model for f in FLOORS} - {"", "every"} <= names
+
+
+def test_only_models_without_inputs_of_their_own_have_batch_sizes():
+    found = subjects(SUITES["quick"], (1, 8))
+    sizes = [(s.name, len(next(iter(s.feeds()[0].values())))) for s in found if s.name.startswith("random/r")]
+    assert sizes == [
+        ("random/resnet50", 1),
+        ("random/repvgg_a0", 1),
+        ("random/resnet50", 8),
+        ("random/repvgg_a0", 8),
+    ]
+    assert sum(s.name == "yolov8n" for s in found) == 1
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=IDS)
