@@ -14,7 +14,7 @@ import numpy as np
 from bolt.codegen.render import render
 from bolt.kernels.cpu_conv import joined_groups, reduction_matrices
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, only_f32
+from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     FAR_BYTES_PER_CYCLE,
@@ -22,11 +22,12 @@ from bolt.kernels.igemm import (
     Cut,
     IgemmConfig,
     Panels,
-    pack_panels,
+    pack_words,
     tile_step_cycles,
     unrolled,
     widest_rows,
 )
+from bolt.kernels.products import PRODUCTS, Product, product_of, wrong_product
 from bolt.ops.conv import ConvTransposeSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -80,6 +81,12 @@ def _interior(spec: ConvTransposeSpec) -> list[int] | None:
     return found
 
 
+def _product(spec: ConvTransposeSpec) -> Product:
+    product = product_of(spec)
+    assert product is not None
+    return product
+
+
 def _cut(spec: ConvTransposeSpec, mr: int) -> Cut:
     """The tiles of the interior columns of all phases."""
     interior = _interior(spec)
@@ -101,13 +108,14 @@ class CpuConvTranspose:
             return Rejection(stage="supports", subject=self.name, reason=reason)
         if 2 not in spec.constants:
             return Rejection(stage="supports", subject=self.name, reason="the weights are not constant")
-        return only_f32(spec, self.name)
+        return wrong_product(spec, self.name, target, [p for p in PRODUCTS if p.a.is_float])
 
     def configs(self, spec: Spec, target: Target) -> Sequence[IgemmConfig]:
         assert isinstance(spec, ConvTransposeSpec)
         groups, c, k = _channels(spec, target.vector_lanes)
         columns = _columns(spec) or ASSUMED_COLUMNS
-        row_bytes = 4 * groups * columns * (c + k * spec.stride[1]) // spec.stride[0]
+        size = spec.operands[1].dtype.size_bytes
+        row_bytes = size * groups * columns * (c + k * spec.stride[1]) // spec.stride[0]
         block = max(spec.stride[0], target.l2_bytes // 4 // row_bytes)
         found: dict[IgemmConfig, None] = {}
         for nv in range(1, min(-(-k // target.vector_lanes), 8) + 1):
@@ -130,7 +138,7 @@ class CpuConvTranspose:
         taps = sum(map(len, y)) * sum(map(len, x)) / spec.stride[0]  # of all phases of a row
         finish = panels.vectors * config.mr * (1 + epilogue_cycles(spec.epilogue)) + 40 * panels.count
         tiles = -(-columns // config.mr)
-        return n * p * groups * tiles * (taps * c * step + spec.stride[1] * finish)
+        return n * p * groups * tiles * (taps * _product(spec).words(c) * step + spec.stride[1] * finish)
 
     def render(self, spec: Spec, config: IgemmConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvTransposeSpec)
@@ -141,16 +149,17 @@ class CpuConvTranspose:
     ) -> dict[int, np.ndarray]:
         """Per group and panel the taps phase by phase, each (c, nv * lanes)."""
         assert isinstance(spec, ConvTransposeSpec)
-        weights, lanes = constants[2], target.vector_lanes
+        product, lanes = _product(spec), target.vector_lanes
+        weights = constants[2].astype(product.b.np)
         c, k, r, s = weights.shape
         grouped = weights.reshape(spec.groups, c // spec.groups, k, r, s).transpose(0, 2, 1, 3, 4)
         matrices = reduction_matrices(grouped.reshape(-1, c // spec.groups, r, s), spec.groups, lanes)
-        by_tap = matrices.reshape(len(matrices), r, s, -1, matrices.shape[-1])
+        by_tap = matrices.reshape(len(matrices), r, s, -1, matrices.shape[-1])  # (c, k) of each tap
         y, x = _axes(spec)
         order = [(i, j) for fy in y for fx in x for i, _ in fy for j, _ in fx]
-        ordered = np.stack([by_tap[:, i, j] for i, j in order], axis=1).reshape(matrices.shape)
+        ordered = np.stack([by_tap[:, i, j] for i, j in order], axis=1)
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
-        packed[2] = np.concatenate([pack_panels(m, config.nv, lanes) for m in ordered])
+        packed[2] = np.concatenate([pack_words(taps, product, config.nv, lanes) for taps in ordered])
         return packed
 
     def scratch_bytes(self, spec: Spec, config: IgemmConfig, target: Target) -> int:
@@ -175,21 +184,25 @@ def _context(spec: ConvTransposeSpec, config: IgemmConfig, target: Target, name:
     panels, taps = Panels.of(k, config.nv, lanes), sum(map(len, y)) * sum(map(len, x))
     columns = _columns(spec) or ASSUMED_COLUMNS
     step = tile_step_cycles(config.mr, config.nv, target) / config.mr
-    panel_floats = taps * c * config.nv * lanes
+    product = _product(spec)
+    words = product.words(c)
+    panel_words = taps * words * config.nv * lanes
     return {
         "title": f"Transposed convolution by phases, tiles of {config.mr} pixels x {config.nv} vectors",
         "name": name,
         "lanes": lanes,
+        "a_type": product.a.cpu,
         "c": c,
+        "words": words,
         "k": k,
         "groups": groups,
         "panels": panels.count,
-        "panel_floats": panel_floats,
-        "group_floats": taps * c * panels.vectors * lanes,
+        "panel_words": panel_words,
+        "group_words": taps * words * panels.vectors * lanes,
         "block": config.block,
         "nv": config.nv,
         "nv_last": panels.nv_last,
-        "unroll": unrolled(c),
+        "unroll": max(1, unrolled(c // product.size)),
         "pixel": names[1]["strides"][2],
         "a_steps": names[1]["strides"],
         "y_phases": [[offset for _, offset in f] for f in y],
@@ -199,8 +212,8 @@ def _context(spec: ConvTransposeSpec, config: IgemmConfig, target: Target, name:
         "extents": names[0]["dims"][:3],
         "input": names[1]["dims"][1:3],
         "cut": _cut(spec, config.mr),
-        "unit_cost": max(1, round(columns * taps * c * step / spec.stride[0])),
-        "m_cost": max(1, 4 * columns * c // L2_BYTES_PER_CYCLE),
-        "n_cost": max(1, 4 * panel_floats // FAR_BYTES_PER_CYCLE),
+        "unit_cost": max(1, round(columns * taps * words * step / spec.stride[0])),
+        "m_cost": max(1, product.a.size_bytes * columns * c // L2_BYTES_PER_CYCLE),
+        "n_cost": max(1, 4 * panel_words // FAR_BYTES_PER_CYCLE),
         **finish_context(spec, step=spec.stride[1]),
     }

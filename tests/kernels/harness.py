@@ -28,9 +28,9 @@ from bolt.templates import ROOT
 from bolt.toolchain.host import Compiler, find_compiler, kernel_flags
 from bolt.types import BF16, F32, S8, U8, DType, convert
 
-_ASKED = os.environ.get("BOLT_TEST_TARGETS")
+ASKED = os.environ.get("BOLT_TEST_TARGETS")
 ALL_TARGETS = (
-    tuple(by_name(n) for n in _ASKED.split(",")) if _ASKED else tuple(t for t in _ROWS if runs_here(t))
+    tuple(by_name(n) for n in ASKED.split(",")) if ASKED else tuple(t for t in _ROWS if runs_here(t))
 )
 """The targets whose code this machine can execute, or those asked for (emulated where it cannot)."""
 
@@ -336,7 +336,7 @@ def check(
     arrays |= dict(values or {})
     got = run(family, spec, arrays, ints=ints, target=target, config=config, parts=parts, page_end=page_end)
     want = bound.reference([arrays[i] for i in range(1, len(bound.operands))])[0]
-    if spec.is_product and not spec.out.dtype.is_float:
+    if spec.out.dtype in (U8, S8) and spec.op != "pointwise":
         want = rounded(want, spec.out.dtype)
     compare(got, np.broadcast_to(want, got.shape), tolerance=None if exact else tolerance)
     return got
