@@ -11,17 +11,14 @@ so that a result takes one multiply-add per element.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from bolt.graph.anchors_matrix import product
-from bolt.graph.anchors_spatial import convolution, image, spatial_input
+from bolt.graph.anchors_spatial import convolution, spatial_input
 from bolt.graph.attributes import attr, operand
-from bolt.graph.conventions import INT8_WORD
-from bolt.graph.draft import Draft, Expression, need, unit_inner
-from bolt.graph.layouts import channels_last, row_major
+from bolt.graph.draft import Draft, Expression, need
 from bolt.graph.lower import Lowering
 from bolt.program import Halo, View
 
@@ -39,15 +36,8 @@ def quantized_matmul(low: Lowering, node: ir.Node) -> Draft:
     need(node, len(low.dims(a)) >= 2, "vector operands have no kernel")
     prologue = _rescale(low, node, weights.astype(np.int64).sum(axis=0), 0)
     left = low.view(a)
-    depth = left.dims[-1]
-    need(node, depth == weights.shape[0], "the weights do not fit")
-    missing = -weights.shape[0] % INT8_WORD
-    if missing:
-        weights = np.pad(weights, ((0, missing), (0, 0)))
-        rank = len(left.dims)
-        left = low.widened(left, row_major(rank), rank - 1, weights.shape[0], left.dtype)
-    elif left.strides[-1] != 1:
-        left = low.dense(left)
+    need(node, left.dims[-1] == weights.shape[0], "the weights do not fit")
+    left = left if left.strides[-1] == 1 else low.dense(left)
     return product(low, node, left, low.const(weights), weights, prologue)
 
 
@@ -83,29 +73,5 @@ def _rescale(
 
 
 def _conv_input(low: Lowering, node: ir.Node, halo: Halo, *, turned: bool, groups: int) -> View:
-    """Input 0 of a convolution: the zero point around it, and behind its channels room for a whole word.
-
-    What is there does not matter, the weights are zero.
-    """
-    value = node.inputs[0]
-    assert value is not None
-    border = int(attr(node, "zero_point", 0))
-    found = spatial_input(low, node, halo, turned=turned, border=border)
-    channels = found.dims[3]
-    assert isinstance(channels, int)
-    wanted = channels if groups > 1 else -(-channels // INT8_WORD) * INT8_WORD
-    if wanted == channels:
-        return found
-    if _has_room(found, wanted):
-        return replace(found, dims=(*found.dims[:3], wanted))
-    view = low.view(value)
-    order = channels_last(len(view.dims))
-    copied = low.conform(low.relaid(view, order, halo, border=border), order, halo, border=border)
-    return replace(unit_inner(image(copied, turned=turned)), dims=(*found.dims[:3], wanted))
-
-
-def _has_room(view: View, channels: int) -> bool:
-    """Whether every pixel has that many readable elements."""
-    step = view.strides[2]
-    inside = isinstance(view.offset, int) and isinstance(step, int) and view.buffer.kind == "temp"
-    return inside and step > 0 and view.offset % step + channels <= step  # type: ignore[operator]
+    """Input 0 of a convolution with the zero point around it."""
+    return spatial_input(low, node, halo, turned=turned, border=int(attr(node, "zero_point", 0)))

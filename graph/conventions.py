@@ -16,9 +16,6 @@ _VECTOR_BYTES = 16
 _FEWEST_CHANNELS = 4
 """Convolutions of tensor cores read channels by fours at least."""
 
-INT8_WORD = 4
-"""Channels a kernel multiplies at once where they are 8-bit integers."""
-
 _STORED = {"fp16": F16, "bf16": BF16}
 
 _CPU_PRECISIONS = ("fp32", "bf16")
@@ -38,7 +35,7 @@ class Conventions:
         is_device: kernels run on a GPU. There a convolution supplies the zeros of its padding itself,
             operands state their alignment, matrices are row- or column-major, and copies convert between
             float types.
-        has_int8: products of 8-bit integers have kernels. They read channels by words of 4.
+        has_int8: products of 8-bit integers have kernels.
     """
 
     stored: DType = F32
@@ -56,8 +53,6 @@ class Conventions:
             return channels
         if self.is_device:
             return _up(channels, _lanes(channels, _VECTOR_BYTES // dtype.size_bytes))
-        if self.has_int8 and dtype.size_bytes == 1:
-            channels = _up(channels, INT8_WORD)
         return channels if all(d == 1 for d in outer) else _cached_stride(channels, dtype)
 
     def channels(self, channels: int) -> int:

@@ -24,7 +24,9 @@ from bolt.graph.sink_dequantize import DequantizeSinking
 from bolt.graph.softmax_guard import SoftmaxGuardElimination
 from bolt.graph.spell_activations import ActivationSpelling
 from bolt.graph.spell_norms import NormSpelling
+from bolt.graph.spell_quantized import QuantizedSpelling
 from bolt.graph.spell_softmax import SoftmaxSpelling
+from bolt.graph.spell_stft import StftSpelling
 from bolt.graph.unflatten_products import ProductUnflattening
 from bolt.graph.unfold_norms import NormUnfolding
 
@@ -49,6 +51,7 @@ CANONICAL: tuple[ir.passes.PassBase, ...] = (
     SoftmaxSpelling(),
     ActivationSpelling(),
     NormUnfolding(),
+    StftSpelling(),
 )
 """Passes towards what bolt's kernels want; they may leave operators in bolt's domain."""
 
@@ -56,6 +59,7 @@ DEVICE: tuple[ir.passes.PassBase, ...] = (ProductMerging(),)
 """Passes that pay on a GPU only."""
 
 QUANTIZED: tuple[ir.passes.PassBase, ...] = (
+    QuantizedSpelling(),
     DequantizeSinking(),
     QuantizeRaising(),
     QuantizedProducts(),

@@ -134,17 +134,19 @@ def weights(value: ir.Value | None, axis: int) -> Weights | None:
     if node is None or attr(node, "block_size", 0):
         return None
     integers, scale, zero = constant(node.inputs[0]), constant(operand(node, 1)), zero_point(node)
-    if integers is None or scale is None or zero is None or integers.dtype not in _INTEGERS:
+    signed = signed_weights(integers, zero)
+    if integers is None or signed is None or scale is None:
         return None
-    signed = _signed(integers, zero)
     per_slice = attr(node, "axis", 1) % integers.ndim == axis % integers.ndim
-    if signed is None or scale.dtype != np.float32 or not (scale.size == 1 or per_slice):
+    if scale.dtype != np.float32 or not (scale.size == 1 or per_slice):
         return None
     return Weights(signed, scale.reshape(-1))
 
 
-def _signed(integers: np.ndarray, zero: np.ndarray) -> np.ndarray | None:
-    """int8 with zero points of 0; unsigned weights around 128 are the same shifted."""
+def signed_weights(integers: np.ndarray | None, zero: np.ndarray | None) -> np.ndarray | None:
+    """int8 whose zero points are 0; unsigned weights around 128 are the same shifted. None for all others."""
+    if integers is None or zero is None or integers.dtype not in _INTEGERS:
+        return None
     middle = 128 if integers.dtype == np.uint8 else 0
     if (zero.astype(np.int64) != middle).any():
         return None

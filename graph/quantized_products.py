@@ -11,9 +11,6 @@ from bolt.graph.attributes import attr, operand
 from bolt.graph.quantization import Weights, dequantized, real_constant, weights
 from bolt.graph.rewrite import add_constant, insert_before, nodes_of, replace
 
-_WORD = 4
-"""Channels of a group that kernels multiply at once; a group of several must be made of whole words."""
-
 
 class QuantizedProducts(ir.passes.InPlacePass):
     """Multiplies integers instead of the real numbers they stand for.
@@ -41,15 +38,10 @@ def _conv(node: ir.Node) -> ir.Value | None:
     numbers = None if bias is None else real_constant(bias)
     if x is None or w is None or (bias is not None and numbers is None):
         return None
-    if w.integers.ndim not in (3, 4) or not _whole_words(w.integers, int(attr(node, "group", 1))):
+    if w.integers.ndim not in (3, 4):
         return None
     kept = {name: a for name, a in node.attributes.items() if name != "kernel_shape"}
     return _product(node, "QuantizedConv", x.integers, w, x.quantizer.scale, x.quantizer.zero, numbers, kept)
-
-
-def _whole_words(integers: np.ndarray, groups: int) -> bool:
-    is_depthwise = integers.shape[0] == groups and integers.shape[1] == 1
-    return groups == 1 or is_depthwise or integers.shape[1] % _WORD == 0
 
 
 def _matmul(node: ir.Node) -> ir.Value | None:

@@ -123,14 +123,14 @@ def _run_step(step: Step, memory: Memory) -> None:
             border[tuple(slice(b, b + d) for (b, _), d in zip(halo, array.shape, strict=True))] = view.border
             assert (border == view.border).all(), f"{spec.op} {step.nodes} reads a halo of another number"
             if view.border:
-                spec, array = _padded(spec, index, memory.window(view, halo))
+                spec, array = _bordered(spec, index, memory.window(view, halo))
         arrays.append(array.copy())
     result = spec.reference(arrays)[0]
     out = memory.window(step.views[0])
     out[...] = _stored(result, spec.out.dtype)
 
 
-def _padded(spec: Any, index: int, array: np.ndarray) -> tuple[Any, np.ndarray]:
+def _bordered(spec: Any, index: int, array: np.ndarray) -> tuple[Any, np.ndarray]:
     """A convolution that takes its padding, which are no zeros, for part of its input."""
     operands = list(spec.operands)
     operands[index] = replace(operands[index], dims=array.shape)

@@ -67,3 +67,20 @@ def residual_net() -> Any:
     y = b.fake(b.add("Flatten", y), 0.05, 0)
     y = b.add("Gemm", y, b.quantized_weights((5, 8)), b.quantized_bias(5), transB=1)
     return b.output(b.fake(y, 0.07, 99)).model()
+
+
+def dynamic_net(*, opset: int = 17, shape: Sequence[int | str] = (2, 5, 8)) -> Any:
+    """Two dynamically quantized products of one value, the way ONNX Runtime's quantizer writes them."""
+    b = QuantizedBuilder(opset=opset)
+    x = b.add("Tanh", b.input("x", list(shape)))
+    integers, scale, zero = b.add("DynamicQuantizeLinear", x, outputs=3)
+    results = []
+    for count, per_slice in ((6, True), (4, False)):
+        weights = b.constant(b.random.integers(-127, 128, (8, count)), np.int8)
+        sizes = (count,) if per_slice else ()
+        step = b.constant(b.random.uniform(0.005, 0.01, sizes), np.float32)
+        point = b.constant(np.zeros(sizes), np.int8)
+        product = b.add("Cast", b.add("MatMulInteger", integers, weights, zero, point), to=1)
+        product = b.add("Mul", product, b.add("Mul", scale, step))
+        results.append(b.add("Add", product, b.weights(f"b{count}", (count,))))
+    return b.output(b.add("Concat", *results, axis=2)).model()
