@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -107,30 +107,62 @@ def concat(low: Lowering, node: ir.Node) -> None:
 def pad(low: Lowering, node: ir.Node) -> None:
     source, out = low.view(_first(node)), node.outputs[0]
     rank = len(source.dims)
-    mode = attr(node, "mode", "constant")
-    need(node, mode == "constant", f"padding mode {mode} has no kernel")
     pads = ints(node, low.shapes, 1, "pads")
     need(node, pads is not None and min(pads) >= 0, "the pads are negative or only known at run time")
     assert pads is not None
     axes = ints(node, low.shapes, 3, None, default=range(rank))
     need(node, axes is not None, "the axes are only known at run time")
     assert axes is not None
-    value = operand(node, 2)
+    around = [(0, 0)] * rank
+    for position, axis in enumerate(axes):
+        around[axis % rank] = pads[position], pads[position + len(axes)]
+    mode = attr(node, "mode", "constant")
+    if mode == "constant":
+        whole = _surrounded(low, node)
+    else:
+        need(node, mode in _MIRRORS, f"padding mode {mode} has no kernel")
+        whole = low.place(out, low.order_of(source))
+    inner = whole
+    for axis, (before, _) in enumerate(around):
+        inner = inner.slice(axis, before, source.dims[axis])
+    low.copy(source, inner, nodes=(node,))
+    if mode != "constant":
+        _mirror(low, node, inner, around, mode)
+    low.settle(out, whole)
+
+
+_MIRRORS = {"reflect": (1, -1), "edge": (0, 0)}
+"""Padding mode -> (how far behind the border what is copied begins, the step from there)."""
+
+
+def _surrounded(low: Lowering, node: ir.Node) -> View:
+    """The place of a Pad's output, filled with its constant."""
+    value, source = operand(node, 2), low.view(_first(node))
     fill = attr(node, "value", 0.0) if value is None else low.array(value)
     need(node, fill is not None, "the padding value is only known at run time")
-    whole = low.place(out, low.order_of(source))
-    order = low.order_of(whole)
-    (flat,) = collapse([whole.permute(order)])
+    whole = low.place(node.outputs[0], low.order_of(source))
+    (flat,) = collapse([whole.permute(low.order_of(whole))])
 
     def make(**operands: object) -> FillSpec:
         return FillSpec(value=float(np.asarray(fill).reshape(())), **operands)  # type: ignore[arg-type]
 
     low.emit(make, (flat,), nodes=(node,))
-    inner = whole
-    for position, axis in enumerate(axes):
-        inner = inner.slice(axis % rank, pads[position], source.dims[axis % rank])
-    low.copy(source, inner, nodes=(node,))
-    low.settle(out, whole)
+    return whole
+
+
+def _mirror(low: Lowering, node: ir.Node, inner: View, around: Sequence[tuple[int, int]], mode: str) -> None:
+    """Fills `around[axis]` elements before and after each axis of `inner` from its inside."""
+    behind, step = _MIRRORS[mode]
+    for axis, (before, after) in enumerate(around):
+        extent = inner.dims[axis]
+        enough = not behind or (isinstance(extent, int) and extent > max(before, after))
+        need(node, enough, "the border mirrors more than there is, or what is only known at run time")
+        last = D.sub(extent, 1 + behind)
+        for count, start, source in ((before, -before, -step * before), (after, extent, last)):
+            if count:
+                copied = inner.slice(axis, source, count, step)
+                low.copy(copied, inner.slice(axis, start, count), nodes=(node,))
+        inner = inner.slice(axis, -before, D.add(extent, before + after))
 
 
 def gather(low: Lowering, node: ir.Node) -> None:

@@ -286,3 +286,31 @@ def test_partitions_deep_in_a_dynamic_model_get_symbols_of_their_own() -> None:
     second = found.programs[1]
     assert second.used_symbols() <= second.bound_symbols()
     assert [found.sizes[s] for s in second.symbols()] == [5, 12]
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+@pytest.mark.parametrize(
+    ("shape", "pads"),
+    [
+        ([1, 40], [0, 7, 0, 39]),
+        ([2, 3, 5, 6], [0, 0, 2, 3, 0, 0, 4, 1]),
+        ([2, 3, 4], [1, 0, 3, 1, 2, 0]),
+    ],
+)
+def test_mirrored_borders(mode: str, shape: list[int], pads: list[int]) -> None:
+    b = ModelBuilder(opset=13)
+    padded = b.add("Pad", b.add("Neg", b.input("x", shape)), b.constant(pads, np.int64), mode=mode)
+    check(b.output(b.add("Tanh", padded)).model())
+
+
+def test_mirrors_of_what_is_not_known_are_left() -> None:
+    b = ModelBuilder(opset=13)
+    padded = b.add("Pad", b.input("x", [1, "L"]), b.constant([0, 3, 0, 3], np.int64), mode="reflect")
+    found = covered(b.output(b.add("Tanh", padded)).model(), L=9)
+    assert any("run time" in r.reason for r in found.rejections)
+
+
+def test_edges_of_run_time_extents() -> None:
+    b = ModelBuilder(opset=13)
+    padded = b.add("Pad", b.input("x", [1, "L"]), b.constant([0, 3, 0, 2], np.int64), mode="edge")
+    check(b.output(b.add("Tanh", padded)).model(), L=9)
