@@ -32,7 +32,8 @@ from bolt.kernels.cuda_pool import CudaPool
 from bolt.kernels.cuda_reduce import CudaReduce
 from bolt.kernels.cuda_resize import CudaResize
 from bolt.kernels.cuda_softmax import CudaSoftmax
-from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
+from bolt.kernels.cutlass_attention_sm80 import CutlassAttentionSm80
+from bolt.kernels.cutlass_attention_sm90 import CutlassAttentionSm90
 from bolt.kernels.cutlass_conv_sm80 import CutlassConvSm80
 from bolt.kernels.cutlass_conv_sm90 import CutlassConvSm90
 from bolt.kernels.cutlass_conv_transpose_sm80 import CutlassConvTransposeSm80
@@ -74,7 +75,8 @@ CUDA_FAMILIES: tuple[DeviceFamily, ...] = (
     CutlassConvSm90(),
     CutlassConvTransposeSm80(),
     CutlassDepthwise(),
-    CutlassAttention(),
+    CutlassAttentionSm80(),
+    CutlassAttentionSm90(),
     CutlassDualGemm(),
     CudaDepthwise(),
     CudaConvDirect(),

@@ -47,7 +47,7 @@ PERFORMANCE_WARNING = "(C75"
 ENVIRONMENT = {"NVCC_PREPEND_FLAGS": "", "NVCC_APPEND_FLAGS": ""}
 """Flags from outside would not be in the cache's keys."""
 
-EXAMPLES = ("41_fused_multi_head_attention", "45_dual_gemm")
+EXAMPLES = ("41_fused_multi_head_attention", "45_dual_gemm", "88_hopper_fmha")
 """Of CUTLASS, whose kernels units are made of."""
 
 _SYSTEM = Path("/usr/local/cuda")
@@ -67,7 +67,7 @@ class Cutlass:
 
     @property
     def include(self) -> tuple[Path, ...]:
-        """Its include folders; the attention and the dual GEMM kernel are among its examples."""
+        """Its include folders; kernels of attention and of dual GEMMs are among its examples."""
         examples = (self.root / "examples" / name for name in EXAMPLES)
         return self.root / "include", self.root / "tools" / "util" / "include", *examples
 

@@ -140,6 +140,7 @@ PROBLEMS: Mapping[str, Callable[[Arithmetic], Sample]] = {
     "cutlass_conv_transpose_sm80": _transposed,
     "cutlass_depthwise_sm80": _depthwise,
     "cutlass_attention_sm80": _attention,
+    "cutlass_attention_sm90": _attention,
     "cutlass_dual_gemm_sm80": _dual_gemm,
     "cuda_depthwise": _depthwise,
     "cuda_conv_direct": _conv,

@@ -9,13 +9,13 @@ import pytest
 from kernels.cuda_harness import NEEDS_EMULATOR, check
 from kernels.device_units import needs_cutlass
 
-from bolt.kernels.cutlass_attention_sm80 import CutlassAttention
+from bolt.kernels.cutlass_attention_sm80 import CutlassAttentionSm80
 from bolt.ops.attention import AttentionSpec
 from bolt.ops.spec import Operand
 from bolt.target import SM75, SM80, Target
 from bolt.types import BF16, F16, F32, DType
 
-FAMILY = CutlassAttention()
+FAMILY = CutlassAttentionSm80()
 
 
 def heads(dtype: DType, b: int, h: int, rows: int, columns: int, alignment: int = 16) -> Operand:

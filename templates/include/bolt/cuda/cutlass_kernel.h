@@ -67,7 +67,7 @@ inline bool is_aligned(const void* address, int64_t bytes) { return (uintptr_t)a
 
 // Shared memory beyond 48 KB has to be asked for, once for each kernel and device. Internal linkage: another module of
 // the process may hold the same kernel, for which it has to be asked again.
-template <class Kernel>
+template <auto KERNEL>
 static int allow_shared_memory(int bytes) {
   static std::atomic<uint64_t> allowed{0};
   if (bytes < (48 << 10)) return 0;
@@ -76,7 +76,7 @@ static int allow_shared_memory(int bytes) {
   const uint64_t bit = 1ull << (device & 63);
   if (device < 64 && allowed.load(std::memory_order_relaxed) & bit) return 0;
   const cudaError_t error =
-      cudaFuncSetAttribute((const void*)cutlass::Kernel2<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+      cudaFuncSetAttribute((const void*)KERNEL, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error) return error;
   if (device < 64) allowed.fetch_or(bit, std::memory_order_relaxed);
   return 0;
@@ -86,9 +86,10 @@ static int allow_shared_memory(int bytes) {
 template <class Kernel>
 static int launch(typename Kernel::Params& params, dim3 grid, CUstream_st* stream) {
   constexpr int BYTES = (int)sizeof(typename Kernel::SharedStorage);
-  if (const int error = allow_shared_memory<Kernel>(BYTES)) return error;
+  constexpr auto KERNEL = &cutlass::Kernel2<Kernel>;
+  if (const int error = allow_shared_memory<KERNEL>(BYTES)) return error;
   void* arguments[] = {&params};
-  return cudaLaunchKernel((const void*)cutlass::Kernel2<Kernel>, grid, dim3(Kernel::kThreadCount), arguments, BYTES,
+  return cudaLaunchKernel((const void*)KERNEL, grid, dim3(Kernel::kThreadCount), arguments, BYTES,
                           stream);
 }
 

@@ -1,27 +1,13 @@
 // What all units of CUTLASS 3.x collectives share: from BoltGemm and BoltConv to the kernel's arguments and its launch.
 // A unit describes its kernel by a struct (see templates/cutlass_gemm_sm90.cu.jinja).
 #pragma once
-#include <limits.h>
-
 #include "bolt/cuda/launch.h"
+#include "bolt/cuda/tma.h"
 #include "cute/tensor.hpp"
 #include "cutlass/cutlass.h"
 #include "cutlass/kernel_hardware_info.hpp"
 
 namespace bolt_sm90 {
-
-inline int code(cutlass::Status status) { return -static_cast<int>(status); }
-
-// TMA moves boxes whose start and strides are multiples of 16 bytes (CUDA driver API, cuTensorMapEncodeTiled).
-inline bool tma_can_read(const void* data, int element_bytes, const int64_t* strides, int count) {
-  bool fits = reinterpret_cast<uintptr_t>(data) % 16 == 0;
-  for (int i = 0; i < count; i++) {
-    fits = fits && strides[i] >= 0 && strides[i] * element_bytes % 16 == 0 && strides[i] * element_bytes < (1ll << 40);
-  }
-  return fits;
-}
-
-inline bool is_extent(int64_t n) { return 0 < n && n <= INT_MAX; }
 
 // The multiprocessors of the current device; a CUDA error when there is none.
 inline cudaError_t hardware(cutlass::KernelHardwareInfo* info) {

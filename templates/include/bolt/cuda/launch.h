@@ -49,8 +49,7 @@ struct BoltConv {
 };
 
 // out = softmax(scale * q k^T + bias) v for each batch and head: m queries and n keys of d values, n values of e.
-// Strides are of batch, head and row, in elements; the rows of `out` are o_stride apart, its heads e, its batches
-// m rows.
+// Strides are of batch, head and row, in elements.
 struct BoltAttention {
   int64_t batch, heads, m, n, d, e;
   const void* q;
@@ -62,7 +61,7 @@ struct BoltAttention {
   const void* bias;
   int64_t bias_strides[3];
   void* out;
-  int64_t o_stride;
+  int64_t out_strides[3];
   float scale;
   int32_t causal;
 };
