@@ -46,6 +46,8 @@ BOLT_WIDEN(widen_u8, "vpmovzxbd", vb_u)
 BOLT_WIDEN(widen_s8, "vpmovsxbd", vc_u)
 BOLT_NARROW(narrow_16, "vpmovdw", vh_u)
 BOLT_NARROW(narrow_8, "vpmovdb", vb_u)
+BOLT_NARROW(saturate_u8, "vpmovusdb", vb_u)
+BOLT_NARROW(saturate_s8, "vpmovsdb", vc_u)
 #else
 #define BOLT_WIDEN(name, element, memory)                                                                \
   BOLT_INLINE vi name(const void* p) { return __builtin_convertvector(*(const memory*)p, vi); }          \
@@ -109,6 +111,22 @@ BOLT_INLINE void vstore(bf16_t* p, vf x) { narrow_16(p, bf16_bits(x)); }
 BOLT_INLINE void vstore_n(bf16_t* p, vf x, int64_t n) { narrow_16_n(p, bf16_bits(x), n); }
 #endif
 
+#if BOLT_VL == 16 && defined(__AVX512BW__)
+// The nearest integer of at most `high`, ties to even. What is no number or too small becomes the smallest integer.
+BOLT_INLINE vi nearest(vf x, float high) {
+  vi y;
+  __asm__("vcvtps2dq %1, %0" : "=v"(y) : "v"(vmin(vset(high), x)));
+  return y;
+}
+BOLT_INLINE vi nearest_u8(vf x) {
+  const vi y = nearest(x, 255);
+  return y > 0 ? y : vi{};
+}
+BOLT_INLINE void vstore(uint8_t* p, vf x) { saturate_u8(p, nearest_u8(x)); }
+BOLT_INLINE void vstore(int8_t* p, vf x) { saturate_s8(p, nearest(x, 127)); }
+BOLT_INLINE void vstore_n(uint8_t* p, vf x, int64_t n) { saturate_u8_n(p, nearest_u8(x), n); }
+BOLT_INLINE void vstore_n(int8_t* p, vf x, int64_t n) { saturate_s8_n(p, nearest(x, 127), n); }
+#else
 // The nearest integer in [low, high], ties to even, in the lowest 8 bits; NaN becomes `low`. The sum's last bit has
 // the weight of 1.
 BOLT_INLINE vi saturated(vf x, float low, float high) {
@@ -118,3 +136,4 @@ BOLT_INLINE void vstore(uint8_t* p, vf x) { narrow_8(p, saturated(x, 0, 255)); }
 BOLT_INLINE void vstore(int8_t* p, vf x) { narrow_8(p, saturated(x, -128, 127)); }
 BOLT_INLINE void vstore_n(uint8_t* p, vf x, int64_t n) { narrow_8_n(p, saturated(x, 0, 255), n); }
 BOLT_INLINE void vstore_n(int8_t* p, vf x, int64_t n) { narrow_8_n(p, saturated(x, -128, 127), n); }
+#endif
