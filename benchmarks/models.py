@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.subjects import Subject
+from bolt.bench.child import coverage
 from bolt.bench.machine import facts
 from bolt.bench.result import Result, Row, load
 from bolt.bench.run import Plan, describe, failed, measure_model, prepared
+from bolt.ep.artifact import Artifact
 from bolt.errors import BoltError, ModelError
 from bolt.report import Event, Progress, silent
 
@@ -104,11 +106,18 @@ def _done(job: Job, plan: Plan, conduct: Conduct) -> Sequence[Row]:
     try:
         path = job.subject.path(conduct.progress)
         if conduct.prepare:
-            prepared(path, cases[0], plan, job.threads, conduct.progress)
+            artifact = prepared(path, cases[0], plan, job.threads, conduct.progress)
+            conduct.say(f"{job.name}: {_covered(artifact)}")
             return ()
     except BoltError as error:
         return failed(job.subject.name, cases, job.threads, plan, str(error))
     return measure_model(job.subject.name, path, cases, plan, conduct.progress)
+
+
+def _covered(artifact: Artifact) -> str:
+    """What bolt runs of a model, in a line."""
+    found = coverage(artifact)
+    return f"bolt runs {found.nodes} nodes in {found.partitions} partitions, {found.left} are left"
 
 
 def _outcome(job: Job, rows: Sequence[Row]) -> str:

@@ -25,9 +25,14 @@ from bolt.bench.peak import peak_gflops
 from bolt.bench.pinning import pin
 from bolt.bench.result import Coverage, Measured, Row
 from bolt.ep.artifact import Artifact
+from bolt.errors import TargetError
 from bolt.target import Target, detect
 from bolt.timing import Protocol, Samples, interleave
+from bolt.types import BF16, U8
 from bolt.verify import compare_model
+
+_PRODUCTS = {"bf16": BF16, "int8": U8}
+"""Precision -> type of what its products multiply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class _Machine:
         target: of the processor.
         threads: of every engine.
         cores: that the process is kept on.
-        peaks: limits of arithmetic, GFLOP/s by type; fp32 is measured with every row.
+        peaks: limits of products, GFLOP/s by precision; fp32 is measured with every row.
         curve: speed of reading memory.
     """
 
@@ -105,9 +110,18 @@ def _machine(request: Request, cores: tuple[int, ...]) -> _Machine:
         target=target,
         threads=request.threads,
         cores=cores,
-        peaks={},
+        peaks=_peaks(target, request),
         curve=bandwidth(target, request.threads) if request.with_layers else (),
     )
+
+
+def _peaks(target: Target, request: Request) -> dict[str, float]:
+    """The limit of products of the request's precision; none where that is fp32, or the target has none."""
+    dtype = _PRODUCTS.get(request.precision)
+    try:
+        return {request.precision: peak_gflops(target, request.threads, dtype=dtype)} if dtype else {}
+    except TargetError:  # bolt then computes in fp32, as all others do
+        return {}
 
 
 def coverage(artifact: Artifact) -> Coverage:

@@ -70,7 +70,7 @@ class Row:
         problem: why there is nothing ("" when there is).
         precision: what bolt computed in, one of `bolt.bench.opening.PRECISIONS`.
         peak_after_gflops: the fp32 limit right after; far from the one before, something else was running.
-        peaks: limits of other arithmetic, GFLOP/s by type.
+        peaks: limits of products of other precisions, GFLOP/s.
         bandwidth: (bytes, GB/s) of reading arrays of so many bytes.
         cores: that the process and all its threads were kept on; () when they were not.
         commit: of bolt.

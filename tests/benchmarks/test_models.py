@@ -10,7 +10,7 @@ from benchmarks import models
 from benchmarks.models import Conduct, measure
 from benchmarks.subjects import Subject
 from bolt.bench.packages import PackageError
-from bolt.bench.result import load
+from bolt.bench.result import Coverage, load
 from bolt.bench.run import Plan
 from bolt.errors import ModelError
 
@@ -99,8 +99,12 @@ def test_results_of_two_machines_do_not_mix(asked, tmp_path):
 
 
 def test_preparing_measures_nothing(asked, tmp_path, monkeypatch):
-    made = []
+    made, told = [], []
     monkeypatch.setattr(models, "prepared", lambda path, case, plan, threads, progress: made.append(threads))
+    monkeypatch.setattr(
+        models, "coverage", lambda _: Coverage(nodes=8, left=2, partitions=1, flops_share=1.0)
+    )
     out = tmp_path / "x.json"
-    found = measure([subject("a")], PLAN, Conduct(out=out, prepare=True))
+    found = measure([subject("a")], PLAN, Conduct(out=out, prepare=True, say=told.append))
+    assert told[0] == "a 1T: bolt runs 8 nodes in 1 partitions, 2 are left"
     assert made == [1, 2] and asked == [] and found.rows == () and not out.exists()
