@@ -46,7 +46,9 @@ def test_same_result(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [stft([1, 50, 2], onesided=0), stft(["N"]), stft([1, 9000], window=False, length=8192)]
+    "model",
+    [stft([1, 50, 2], onesided=0), stft([1, 9000], window=False, length=8192)],
+    ids=["complex", "long"],
 )
 def test_others_stay(model: onnx.ModelProto) -> None:
     graph = load(model)
