@@ -84,9 +84,12 @@ class _Grower:
             if node in self.owner or not self.is_pointwise(node):
                 continue
             members = self._expression(node)
-            for member in members:
+            anchor = self._anchor(node, members)
+            members -= self._kept_apart(node, members, anchor)
+            for member in (*members, *([anchor] if anchor is not None else [])):
                 self.owner[member] = self.order[node]
-            regions.append(self._with_anchor(node, members))
+            pointwise = tuple(sorted(members, key=self.order.__getitem__))
+            regions.append(Region(anchor=anchor, pointwise=pointwise, output=node.outputs[0]))
         for node in self.nodes:
             if node not in self.owner:
                 regions.append(Region(anchor=node, pointwise=(), output=node.outputs[0]))
@@ -138,20 +141,46 @@ class _Grower:
             and all(D.equal(x, y) for x, y in zip(da, db, strict=True))
         )
 
-    def _with_anchor(self, sink: ir.Node, members: set[ir.Node]) -> Region:
-        """The expression with the latest anchor that only it reads."""
+    def _anchor(self, sink: ir.Node, members: set[ir.Node]) -> ir.Node | None:
+        """The latest anchor that only the expression reads."""
+        candidates = self._anchors(sink, members)
+        return max(candidates, key=self.order.__getitem__, default=None)
+
+    def _anchors(self, sink: ir.Node, members: set[ir.Node]) -> list[ir.Node]:
+        """The anchors that only the expression reads."""
         made = {o for n in members for o in n.outputs}
-        candidates = [
+        producers = [
             v.producer()
             for n in members
             for v in n.inputs
             if v is not None and v not in made and self._is_anchor_of(v, members, sink.outputs[0])
         ]
-        anchor = max((c for c in candidates if c is not None), key=self.order.__getitem__, default=None)
-        if anchor is not None:
-            self.owner[anchor] = self.order[sink]
-        pointwise = tuple(sorted(members, key=self.order.__getitem__))
-        return Region(anchor=anchor, pointwise=pointwise, output=sink.outputs[0])
+        return [p for p in producers if p is not None]
+
+    def _kept_apart(self, sink: ir.Node, members: set[ir.Node], anchor: ir.Node | None) -> set[ir.Node]:
+        """Members that had better be the end of another anchor's region: its result is then kept in 8 bits."""
+        others = [a for a in self._anchors(sink, members) if a is not anchor]
+        apart: set[ir.Node] = set()
+        for other in others:
+            after = self._after(other, members)
+            if anchor is not None:
+                after -= self._after(anchor, members)
+            ends = [n for n in after if n.op_type == "QuantizeLinear"]
+            if ends:
+                end = min(ends, key=self.order.__getitem__)
+                apart |= {n for n in after if n is end or end in self._after(n, members)}
+        return apart
+
+    def _after(self, node: ir.Node, members: set[ir.Node]) -> set[ir.Node]:
+        """The members computed from `node`'s results."""
+        found: set[ir.Node] = set()
+        stack = [node]
+        while stack:
+            for value in stack.pop().outputs:
+                fresh = {use.node for use in value.uses()} & members - found
+                found |= fresh
+                stack.extend(fresh)
+        return found
 
     def _is_anchor_of(self, value: ir.Value, members: set[ir.Node], result: ir.Value) -> bool:
         producer = value.producer()
