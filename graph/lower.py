@@ -11,6 +11,7 @@ import onnx_ir as ir
 from bolt.epilogue import Builder, Epilogue, from_node
 from bolt.graph.draft import CannotLower, Draft, Expression
 from bolt.graph.layouts import Order, row_major
+from bolt.graph.linear_epilogue import merge_scales
 from bolt.graph.memory import MAX_RANK, collapse, inner_axis
 from bolt.graph.region import Region
 from bolt.graph.spare_channels import SpareChannels
@@ -24,11 +25,15 @@ def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
 
     Anchors' stores of 8-bit integers round to nearest even and saturate; pointwise kernels truncate.
     """
+    if dtype not in _SATURATED:
+        return builder.finish(result)
     limits = builder.nodes[result]
     inner = builder.nodes[limits.args[0]] if limits.op == "clip" else limits
-    if dtype in _SATURATED and limits.params == _SATURATED[dtype] and inner.op == "round":
+    if limits.params == _SATURATED[dtype] and inner.op == "round":
         result = inner.args[0]
-    return builder.finish(result)
+    found = merge_scales(builder.finish(result))
+    *rest, last = found.nodes
+    return Epilogue(nodes=tuple(rest)) if dtype is U8 and last.op == "relu" else found
 
 
 _SATURATED = {U8: (0.0, 255.0), S8: (-128.0, 127.0)}
@@ -125,6 +130,8 @@ class Lowering(SpareChannels):
         out = self.place(region.output, order)
         operands = [out, *(self._extra(v, order) for v in expression.views)]
         epilogue = expression.builder.finish(result)
+        if out.dtype in _SATURATED:
+            epilogue = merge_scales(epilogue)
         operands = self.fill_spare(region.output, out, operands[1:], epilogue, None) or operands
         views = collapse([v.permute(order) for v in operands])
         if len(views[0].dims) > MAX_RANK:

@@ -84,3 +84,16 @@ def dynamic_net(*, opset: int = 17, shape: Sequence[int | str] = (2, 5, 8)) -> A
         product = b.add("Mul", product, b.add("Mul", scale, step))
         results.append(b.add("Add", product, b.weights(f"b{count}", (count,))))
     return b.output(b.add("Concat", *results, axis=2)).model()
+
+
+def two_branches() -> Any:
+    """A sum of two convolutions, each quantized on its own, that a third one reads."""
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 4, 7, 7]), 4 / 255, 128)
+    parts = [
+        b.fake(b.add("Conv", x, b.quantized_weights((8, 4, 1, 1))), scale, zero)
+        for scale, zero in ((0.0213, 121), (0.0307, 99))
+    ]
+    y = b.fake(b.add("Relu", b.add("Add", *parts)), 0.02, 0)
+    y = b.add("Conv", y, b.quantized_weights((4, 8, 3, 3)), pads=[1] * 4)
+    return b.output(b.fake(y, 0.05, 128)).model()

@@ -10,9 +10,11 @@ import program_interpreter
 import pytest
 from lowered import covered, ops, optimized
 from onnx_models import ModelBuilder
-from quantized_models import INT8, QuantizedBuilder, dynamic_net, residual_net
+from quantized_models import INT8, QuantizedBuilder, dynamic_net, residual_net, two_branches
 
+from bolt.epilogue import Builder, Epilogue
 from bolt.graph.cover import Cover
+from bolt.graph.linear_epilogue import merge_scales
 from bolt.program import Step
 from bolt.types import F32, S8, U8
 
@@ -288,3 +290,43 @@ def test_integer_operators() -> None:
     found = check(b.output(b.real(z, 0.04, 100)).model(), step=0.04)
     assert types(steps(found, "conv")[0])[1:3] == [U8, S8]
     assert types(steps(found, "gemm")[0])[1:3] == [U8, S8]
+
+
+def evaluated(epilogue: Epilogue, *inputs: np.ndarray) -> np.ndarray:
+    return epilogue.evaluate(np.linspace(-3, 3, 13), inputs)
+
+
+def test_neighbouring_scales_are_merged() -> None:
+    b = Builder()
+    q = b.op("round", b.op("add", b.op("mul", b.acc(), b.input(0)), b.input(1)))
+    first = b.op("mul", b.op("sub", q, b.const(3)), b.const(0.5))
+    second = b.op("mul", b.op("sub", b.input(2), b.const(7)), b.const(0.25))
+    total = b.op("mul", b.op("relu", b.op("add", first, second)), b.const(8))
+    epilogue = b.finish(b.op("add", total, b.const(5)))
+    merged = merge_scales(epilogue)
+    arrays = [np.linspace(1, 9, 13), np.linspace(5, -8, 13), np.linspace(0, 20, 13)]
+    np.testing.assert_allclose(evaluated(merged, *arrays), evaluated(epilogue, *arrays), rtol=1e-12)
+    operations = [n.op for n in merged.nodes if n.op not in ("acc", "in", "const")]
+    assert operations == ["mul", "add", "round", "mul", "add", "mul", "add", "relu", "add"]
+
+
+@pytest.mark.parametrize("factor", [-2.0, 0.0, 3.0])
+def test_scales_behind_what_is_not_linear(factor: float) -> None:
+    b = Builder()
+    inner = b.op("neg", b.op("relu", b.op("sub", b.const(1), b.op("mul", b.acc(), b.const(2)))))
+    total = b.op("add", b.op("mul", inner, b.const(factor)), b.op("mul", b.acc(), b.acc()))
+    epilogue = b.finish(b.op("sub", total, b.op("tanh", b.op("add", b.acc(), b.const(1)))))
+    np.testing.assert_allclose(evaluated(merge_scales(epilogue)), evaluated(epilogue), rtol=1e-12)
+
+
+def test_a_constant_expression() -> None:
+    b = Builder()
+    assert evaluated(merge_scales(b.finish(b.op("mul", b.const(3), b.const(4))))) == 12
+
+
+def test_the_last_relu_of_a_sum_is_left_to_the_store() -> None:
+    found = check(two_branches(), step=0.05)
+    first, block, _ = steps(found, "conv")
+    assert types(first)[0] is U8, "the branch that is computed before is kept in 8 bits"
+    assert types(block)[0] is U8 and U8 in types(block)[3:]
+    assert [n.op for n in block.spec.epilogue.nodes].count("relu") == 0
