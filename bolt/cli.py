@@ -135,7 +135,15 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--against", default="ort", show_default=True, help="Engines: ort,openvino,torch.")
+@click.option(
+    "--against",
+    default="ort",
+    show_default=True,
+    help="Engines: ort,ort_best,openvino,torch,torch_compile,tvm.",
+)
+@click.option(
+    "--precision", default="fp32", show_default=True, help="fp32, bf16, or int8 (a quantized model)."
+)
 @click.option("--threads", metavar="N,...", help="One or several numbers of threads [all cores].")
 @click.option("--budget", default="1m", show_default=True, help="Time for tuning, per number of threads.")
 @click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Sample size of an input or a symbol.")
@@ -143,8 +151,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Write the result to this JSON file.")
 @_json
 def bench(
-    model: Path, against: str, threads: str | None, budget: str, shape: tuple[str, ...], layers: bool,
-    output: Path | None, as_json: bool,
+    model: Path, against: str, precision: str, threads: str | None, budget: str, shape: tuple[str, ...],
+    layers: bool, output: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Time MODEL side by side with other engines."""
     from bolt.bench import bench as measure
@@ -153,7 +161,7 @@ def bench(
     with _progress(as_json) as progress:
         result = measure(
             model, against.split(","), threads=_counts(threads), budget=budget, shapes=parse_shapes(shape),
-            with_layers=layers, progress=progress,
+            with_layers=layers, precision=precision, progress=progress,
         )  # fmt: skip
     if output:
         result.save(output)
