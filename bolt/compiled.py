@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,17 @@ import numpy as np
 import onnx
 
 from bolt import device_code, report
-from bolt import dims as D
+from bolt.chain import Call, Chain, calls
 from bolt.ep import package
 from bolt.ep.artifact import Artifact
 from bolt.ep.trial import Trial
 from bolt.graph.cover import Cover
 from bolt.graph.partition import Partition
-from bolt.module.compile import compile_module
-from bolt.ops.spec import Spec
+from bolt.module.compile import Compiled, compile_module
 from bolt.options import Options
-from bolt.program import IntsStep, Program, Step
+from bolt.program import AnyStep, IntsStep, Program, Step
 from bolt.report import Event, Progress, Rejection, Report
-from bolt.search import choose
+from bolt.search import chains, choose
 from bolt.search.candidates import describe
 from bolt.source import Source
 from bolt.target import Target
@@ -132,29 +132,39 @@ def compile_partitions(
     notes: dict[str, str] = {}
     sizes = covered.sizes
     for target in targets:
-        chosen = choose.select(_problems(covered.programs, sizes), target, options, progress)
+        contest = chains.Contest(
+            target=target,
+            options=options,
+            sizes=sizes,
+            compile=partial(_compiled, target=target, sizes=sizes, options=options),
+            progress=progress,
+        )
+        chosen, shipped = contest.choose(covered.programs)
         # That a pooling kernel computes no convolution is no news: only what lost or failed is told.
         rejections += [r for c in chosen.values() for r in c.rejected if r.stage != "supports"]
+        rejections += [r for one in shipped for r in one.rejections]
         rows = rows or tuple(
-            _row(part, program, chosen, sizes)
-            for part, program in zip(covered.partitions, covered.programs, strict=True)
+            _row(part, one, chosen, sizes) for part, one in zip(covered.partitions, shipped, strict=True)
         )
         notes = notes or device_code.notes(_steps(covered.programs), chosen, target, sizes)
-        for program in covered.programs:
+        for program in (one.program for one in shipped):
             progress(Event(stage="module", detail=f"{program.name} for {target.name}"))
-            variants[program.name].append(_variant(program, chosen, target, sizes, options))
+            built = _compiled(program, chosen, target=target, sizes=sizes, options=options)
+            variant = package.Variant(target=target.name, module_path=built.path, weights=built.weights)
+            variants[program.name].append(variant)
     packaged = tuple(package.Partition(name=n, variants=tuple(v)) for n, v in variants.items())
     return Modules(partitions=packaged, rows=rows, rejections=tuple(rejections), notes=notes)
 
 
-def _variant(
+def _compiled(
     program: Program,
     chosen: Mapping[str, choose.Choice],
+    *,
     target: Target,
     sizes: Sizes,
     options: Options,
-) -> package.Variant:
-    built = compile_module(
+) -> Compiled:
+    return compile_module(
         program,
         {key: (c.candidate, c.objects) for key, c in chosen.items()},
         target,
@@ -162,40 +172,37 @@ def _variant(
         compiler=host.for_target(target, options.compiler, device=options.nvcc, cutlass=options.cutlass),
         cache=store(options.cache_root),
     )
-    return package.Variant(target=target.name, module_path=built.path, weights=built.weights)
 
 
 def _steps(programs: Sequence[Program]) -> list[Step]:
     return [s for p in programs for s in p.steps if isinstance(s, Step)]
 
 
-def _problems(programs: Sequence[Program], sizes: Sizes) -> list[choose.Problem]:
-    """One problem per distinct spec and sizes, weighted by how often a run calls it."""
-    calls: Counter[tuple[str, tuple[int, ...]]] = Counter()
-    specs: dict[str, Spec] = {}
-    for step in _steps(programs):
-        calls[step.spec.key, tuple(D.evaluate(i, sizes) for i in step.ints())] += 1
-        specs[step.spec.key] = step.spec
-    return [choose.Problem(spec=specs[key], ints=ints, weight=n) for (key, ints), n in calls.items()]
-
-
 def _row(
-    part: Partition, program: Program, chosen: Mapping[str, choose.Choice], sizes: Sizes
+    part: Partition, shipped: chains.Chained, chosen: Mapping[str, choose.Choice], sizes: Sizes
 ) -> report.Partition:
-    steps = _steps([program])
-    uses = Counter(s.spec.key for s in steps)
-    first = {s.spec.key: s for s in reversed(steps)}
-    kernels = tuple(_kernel(chosen[key], s, uses[key], sizes) for key, s in first.items())
-    nodes = tuple(n.name or n.op_type for n in part.nodes)
-    calls = tuple(_step(step, chosen, sizes) for step in program.steps)
-    return report.Partition(name=part.name, nodes=nodes, kernels=kernels, steps=calls)
+    called = calls(shipped.program, sizes)
+    uses = Counter(call.spec.key for call in called)
+    first = {call.spec.key: call for call in reversed(called)}
+    return report.Partition(
+        name=part.name,
+        nodes=tuple(n.name or n.op_type for n in part.nodes),
+        kernels=tuple(_kernel(chosen[key], call, uses[key], sizes) for key, call in first.items()),
+        steps=tuple(_step(step, chosen, sizes) for step in shipped.program.steps),
+        chains=shipped.rows,
+    )
 
 
-def _step(step: Step | IntsStep, chosen: Mapping[str, choose.Choice], sizes: Sizes) -> report.Step:
+def _step(step: AnyStep, chosen: Mapping[str, choose.Choice], sizes: Sizes) -> report.Step:
     if isinstance(step, IntsStep):
         return report.Step(op="ints")
-    bound, family = step.bound(sizes), chosen[step.spec.key].candidate.family.name
-    return report.Step(op=step.spec.op, family=family, flops=bound.flops(), bytes=bound.bytes())
+    if isinstance(step, Chain):
+        bound = [link.step.bound(sizes) for link in step.links]
+        inside = sum(2 * replace(b, operands=b.operands[:1]).bytes() for b in bound[:-1])
+        flops, bytes_ = sum(b.flops() for b in bound), sum(b.bytes() for b in bound) - inside
+        return report.Step(op="chain", flops=flops, bytes=bytes_)
+    whole, family = step.bound(sizes), chosen[step.spec.key].candidate.family.name
+    return report.Step(op=step.spec.op, family=family, flops=whole.flops(), bytes=whole.bytes())
 
 
 def _config(value: Any) -> Any:
@@ -208,11 +215,11 @@ def _config(value: Any) -> Any:
     return {**name, **{f.name: _config(getattr(value, f.name)) for f in fields(value)}}
 
 
-def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> report.Kernel:
+def _kernel(choice: choose.Choice, call: Call, uses: int, sizes: Sizes) -> report.Kernel:
     return report.Kernel(
         name=choice.candidate.name,
-        op=step.spec.op,
-        shape=describe(step.bound(sizes)),
+        op=call.spec.op,
+        shape=describe(call.spec.bind(call.ints)),
         family=choice.candidate.family.name,
         config=_config(choice.candidate.config),
         uses=uses,
@@ -220,5 +227,5 @@ def _kernel(choice: choose.Choice, step: Step, uses: int, sizes: Sizes) -> repor
         candidates=choice.considered,
         measured=choice.measured,
         reason=choice.reason,
-        device=device_code.device_code(choice, step, sizes),
+        device=device_code.device_code(choice, call.step, sizes),
     )

@@ -90,6 +90,8 @@ def explain(report: Mapping[str, Any], *, every: bool) -> None:
         console.print(f"[bold]{name}[/]: {value}", highlight=False)
     for partition in report.get("partitions", ()):
         console.print(_kernel_table(partition))
+        for chain in partition.get("chains", ()):
+            console.print(_chain_line(chain), markup=False, highlight=False)
     rejections = report.get("rejections", ())
     shown = [r for r in rejections if every or r["stage"] not in _ORDINARY]
     for line in _reason_lines(shown):
@@ -128,6 +130,15 @@ def _kernel_table(partition: Mapping[str, Any]) -> Table:
         cells = (kernel["shape"], kernel["family"], _config(kernel["config"]), str(kernel["uses"]), us)
         table.add_row(*cells, *(_device_cells(kernel["device"]) if on_device else ()))
     return table
+
+
+def _chain_line(chain: Mapping[str, Any]) -> str:
+    nodes = chain["nodes"]
+    span = f"{nodes[0]} ... {nodes[-1]}" if len(nodes) > 1 else "".join(nodes)
+    return (
+        f"chain of {chain['kernels']} kept in cache, {chain['rows']} rows at a time: "
+        f"{chain['ratio']:.2f}x the time ({span})"
+    )
 
 
 def _us(kernel: Mapping[str, Any]) -> float:

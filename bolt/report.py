@@ -118,6 +118,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRow:
+    """Kernels that run together, a few rows at a time, so that what they hand on stays in cache.
+
+    Attributes:
+        nodes: names of the ONNX nodes they cover.
+        kernels: how many.
+        rows: of the last one's output that are computed at a time.
+        ratio: measured time relative to that of the kernels one after the other.
+    """
+
+    nodes: tuple[str, ...]
+    kernels: int
+    rows: int
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
     """A part of the model that bolt runs.
 
@@ -126,6 +143,7 @@ class Partition:
         nodes: names of the ONNX nodes it replaces.
         kernels: its distinct kernels.
         steps: what a run does, in order.
+        chains: which of its kernels run together.
         bolt_ms: its measured time, None when not measured.
         ort_ms: ONNX Runtime's time for the same, None when not measured.
     """
@@ -134,6 +152,7 @@ class Partition:
     nodes: tuple[str, ...]
     kernels: tuple[Kernel, ...] = ()
     steps: tuple[Step, ...] = ()
+    chains: tuple[ChainRow, ...] = ()
     bolt_ms: float | None = None
     ort_ms: float | None = None
 

@@ -40,8 +40,8 @@ class Found:
 
 
 def find(program: Program, l2_bytes: int) -> tuple[Found, ...]:
-    """The chains of `program` that are likely to pay; no two share a step."""
-    return tuple(_Finder(program, l2_bytes).chains())
+    """The chains of `program` that are likely to pay, in the order they run in; no two share a step."""
+    return tuple(sorted(_Finder(program, l2_bytes).chains(), key=lambda found: max(found.steps)))
 
 
 def apply(program: Program, chains: Sequence[Found]) -> Program:
