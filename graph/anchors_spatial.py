@@ -13,7 +13,7 @@ from bolt import dims as D
 from bolt.dims import Dim
 from bolt.graph.anchors_volume import RANK, conv3d, pool3d
 from bolt.graph.attributes import attr, operand
-from bolt.graph.draft import Draft, Expression, need, need_first_only, unit_inner, weight_view
+from bolt.graph.draft import Call, Draft, Expression, need, need_first_only, unit_inner, weight_view
 from bolt.graph.layouts import channels_last, widest
 from bolt.graph.lower import Lowering
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
@@ -285,7 +285,7 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
         pad=(0, begin[0]) if rank == 3 else (begin[0], begin[1]),
         groups=groups,
     )
-    return Draft(
+    whole = Draft(
         dims=out,
         order=channels_last(rank),
         make=make,
@@ -293,6 +293,50 @@ def conv_transpose(low: Lowering, node: ir.Node) -> Draft:
         constants={2: weights},
         prologue=add_bias(channel_bias(low, node, 2, rank)),
     )
+    exact = all(D.equal(D.mul(d, s), o) for d, s, o in zip(dims[2:], strides, out[2:], strict=True))
+    blocks = groups == 1 and tuple(kernel) == tuple(strides) and not max(begin) and exact
+    # Kernels of narrower types read several channels at a time.
+    if low.conventions.is_device or not blocks or (source.dtype is not F32 and len(weights) % 4):
+        return whole
+    return replace(whole, calls=partial(_rows_of_blocks, low, source, weights))
+
+
+def _rows_of_blocks(
+    low: Lowering, source: View, weights: np.ndarray, out: View, extras: Sequence[View]
+) -> Sequence[Call] | None:
+    """A transposed convolution of blocks that do not overlap: one 1x1 convolution for each row of a block.
+
+    The `s` pixels of a row, `k` channels each, are neighbours in memory: the channels of one pixel of it.
+    """
+    down = weights.shape[2]
+    rows = [_as_rows(low, image(v), source, weights) for v in (out, *extras)]
+    known = [r for r in rows if r is not None]
+    if len(known) < len(rows):
+        return None
+    found = []
+    for row in range(down):
+        first, *rest = (replace(v, offset=D.add(v.offset, D.mul(row, step))) for v, step in known)
+        flat = np.ascontiguousarray(weights[:, :, row].transpose(2, 1, 0).reshape(-1, len(weights), 1, 1))
+        operands = [unit_inner(first), source, weight_view(flat, source.dtype), *rest]
+        found.append(Call(make=ConvSpec, views=operands, constants={2: flat}))
+    return found
+
+
+def _as_rows(low: Lowering, view: View, source: View, weights: np.ndarray) -> tuple[View, Dim] | None:
+    """(n, h * r, w * s, k) as (n, h, w, s * k), the first row of each block, and the distance to the next."""
+    k, down, across = weights.shape[1:]
+    n, row, pixel, channel = view.strides
+    array = low.constants.get(view.buffer.name)
+    if pixel == channel == 0 or across == 1:
+        inner, step = channel, D.mul(pixel, across)
+    elif array is not None and (row, pixel, channel) == (0, 0, 1) and array.size == k:
+        view, inner, step = replace(view, buffer=low.const(np.tile(array.reshape(-1), across)).buffer), 1, 0
+    elif (channel == 1 and pixel == k) or (k == 1 and pixel == 1):
+        inner, step = 1, D.mul(pixel, across)
+    else:
+        return None
+    dims = (*source.dims[:3], k * across)
+    return replace(view, dims=dims, strides=(n, D.mul(row, down), step, inner), halo=()), row
 
 
 def pool(low: Lowering, node: ir.Node) -> Draft:

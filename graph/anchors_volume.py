@@ -19,7 +19,7 @@ import onnx_ir as ir
 from bolt import dims as D
 from bolt.dims import Dim
 from bolt.graph.attributes import attr
-from bolt.graph.draft import Draft, Expression, need, unit_inner, weight_view
+from bolt.graph.draft import Call, Draft, Expression, need, unit_inner, weight_view
 from bolt.graph.layouts import channels_last, widest
 from bolt.graph.lower import Lowering
 from bolt.ops.conv import ConvSpec
@@ -88,20 +88,29 @@ def conv3d(
         math=low.math(node.outputs[0]),
     )
 
-    def arrange(image: int, out: View, extras: Sequence[View]) -> Sequence[View]:
+    def arrange(out: View, extras: Sequence[View], image: int = 0) -> Sequence[View]:
         first, *rest = (_slices(v, image) for v in (out, *extras))
         return [first, _slices(windows, image), weight_view(flat, windows.dtype), *rest]
 
-    first, *further = (partial(arrange, image) for image in range(_count(node, windows)))
-    return Draft(
+    whole = Draft(
         dims=dims,
         order=channels_last(RANK),
         make=make,
-        arrange=first,
-        also=tuple(further),
+        arrange=arrange,
         constants={2: flat},
         prologue=prologue,
     )
+    return _repeated(whole, arrange, _count(node, windows))
+
+
+def _repeated(draft: Draft, arrange: Callable[..., Sequence[View]], images: int) -> Draft:
+    """`draft` with one call per image."""
+
+    def calls(out: View, extras: Sequence[View]) -> Sequence[Call]:
+        every = [arrange(out, extras, image) for image in range(images)]
+        return [Call(make=draft.make, views=views, constants=draft.constants) for views in every]
+
+    return replace(draft, calls=calls)
 
 
 def _windows(source: View, count: Dim, depth: int, stride: int, pad: int) -> View:
@@ -146,17 +155,15 @@ def pool3d(low: Lowering, node: ir.Node, kind: str, pads: tuple[tuple[int, ...],
     for image in range(_count(node, source)):
         low.emit(window(1, 2), [_slices(within, image), _slices(source, image)], nodes=[node])
 
-    def arrange(image: int, out: View, extras: Sequence[View]) -> Sequence[View]:
+    def arrange(out: View, extras: Sequence[View], image: int = 0) -> Sequence[View]:
         first, *rest = (_columns(v, image) for v in (out, *extras))
         return [first, _columns(within, image), *rest]
 
     images = dims[0]
     need(node, isinstance(images, int), "the number of volumes is only known at run time")
     assert isinstance(images, int)
-    first, *further = (partial(arrange, image) for image in range(images))
-    return Draft(
-        dims=dims, order=channels_last(RANK), make=window(0, None), arrange=first, also=tuple(further)
-    )
+    whole = Draft(dims=dims, order=channels_last(RANK), make=window(0, None), arrange=arrange)
+    return _repeated(whole, arrange, images)
 
 
 def _columns(view: View, image: int) -> View:

@@ -26,7 +26,13 @@ class CannotLower(Exception):
         self.reason = reason
 
 
-Arrange = Callable[[View, Sequence[View]], Sequence[View]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One kernel call: as the fields of `Draft`, with every operand's view."""
+
+    make: Callable[..., Spec]
+    views: Sequence[View]
+    constants: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,21 +45,29 @@ class Draft:
         make: (epilogue, constants) -> spec without operands, i.e. the spec class with its attributes.
         arrange: (output view, epilogue-input views), all with the ONNX output's dims -> every operand's view
             in the kernel's own dims.
-        also: the same for further calls of the kernel, when one does not compute all of the output.
         constants: arrays of constant operands.
         prologue: what happens to the accumulator before the region's pointwise nodes (bias, alpha).
         widen: the same kernel over more channels, and what its accumulator holds in the further ones; None
             when it can't tell. Of kernels over images (N, C, spatial...).
+        calls: from what `arrange` gets to several kernel calls that do the work instead; None where these
+            views do not allow them.
     """
 
     dims: tuple[Dim, ...]
     order: Order | None
     make: Callable[..., Spec]
-    arrange: Arrange
-    also: tuple[Arrange, ...] = ()
+    arrange: Callable[[View, Sequence[View]], Sequence[View]]
     constants: Mapping[int, np.ndarray] = field(default_factory=dict)
     prologue: Callable[[Expression, int], int] = lambda expression, acc: acc
     widen: Callable[[int], tuple[Draft, float] | None] = lambda channels: None
+    calls: Callable[[View, Sequence[View]], Sequence[Call] | None] = lambda out, extras: None
+
+    def called(self, out: View, extras: Sequence[View]) -> Sequence[Call]:
+        """The kernel calls that compute `out`."""
+        found = self.calls(out, extras)
+        if found is not None:
+            return found
+        return (Call(make=self.make, views=self.arrange(out, extras), constants=self.constants),)
 
 
 class Expression:

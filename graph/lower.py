@@ -62,9 +62,8 @@ class Lowering(SpareChannels):
             filled = self.fill_spare(region.output, out, operands[1:], epilogue, wider[1])
             if filled is not None:
                 draft, operands = wider[0], filled
-        for arrange in (draft.arrange, *draft.also):
-            views = arrange(operands[0], operands[1:])
-            self.emit(draft.make, views, epilogue=epilogue, constants=draft.constants, nodes=region.nodes)
+        for call in draft.called(operands[0], operands[1:]):
+            self.emit(call.make, call.views, epilogue=epilogue, constants=call.constants, nodes=region.nodes)
         self.settle(region.output, out)
 
     def last_innermost(self, value: ir.Value) -> Order:

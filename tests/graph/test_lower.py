@@ -37,6 +37,34 @@ def test_conv_transpose(stride: int, pad: int, group: int) -> None:
     check(b.output(y).model())
 
 
+OPEN = {"N": 2, "H": 5}
+BLOCKS: dict[str, tuple[list[Any], tuple[int, ...], dict[str, Any], int]] = {
+    "2x2": ([1, 4, 5, 6], (4, 3, 2, 2), {"strides": [2, 2]}, 2),
+    "one channel": ([2, 6, 4, 3], (6, 1, 2, 2), {"strides": [2, 2]}, 2),
+    "3x2": ([1, 4, 3, 4], (4, 2, 3, 2), {"strides": [3, 2]}, 3),
+    "1-D": ([1, 4, 9], (4, 3, 4), {"strides": [4]}, 1),
+    "open sizes": (["N", 4, "H", 6], (4, 3, 2, 2), {"strides": [2, 2]}, 2),
+    "overlapping": ([1, 4, 5, 6], (4, 3, 3, 3), {"strides": [2, 2]}, 0),
+    "cropped": ([1, 4, 5, 6], (4, 3, 2, 2), {"strides": [2, 2], "pads": [0, 0, 1, 0]}, 0),
+    "groups": ([1, 4, 5, 6], (4, 1, 2, 2), {"strides": [2, 2], "group": 2}, 0),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_blocks_of_a_transposed_convolution(name: str, with_residual: bool) -> None:
+    x, w, attributes, rows = BLOCKS[name]
+    b = ModelBuilder()
+    weights, bias = b.weights("w", w), b.weights("b", (w[1] * attributes.get("group", 1),))
+    y = b.add("Relu", b.add("ConvTranspose", b.input("x", x), weights, bias, **attributes))
+    if with_residual:
+        y = b.add("Add", y, b.add("ConvTranspose", "x", b.weights("v", w), bias, **attributes))
+    found = check(b.output(b.add("Sigmoid", y)).model(), **{n: s for n, s in OPEN.items() if n in x})
+    calls = 2 if with_residual else 1
+    assert ops(found).count("conv") == calls * rows
+    assert ops(found).count("conv_transpose") == (0 if rows else calls)
+
+
 def test_residual_and_activation_are_one_kernel() -> None:
     b = ModelBuilder()
     x = b.input("x", [1, 8, 6, 6])
