@@ -189,14 +189,12 @@ def _quantize(call: Call) -> int | None:
     """clip(round(x / scale + zero)), for a scale and a zero point that are constant scalars.
 
     ONNX rounds before it adds the zero point: where x / scale is halfway between two integers and the zero
-    point is odd, the other one is taken. A Relu in front of a zero point at the lower limit does nothing.
+    point is odd, the other one is taken.
     """
     scale, zero = call.constant(1), call.zero_point()
     if scale is None or zero is None or zero.dtype not in _EIGHT_BITS or call.attribute("block_size", 0):
         return None
     b, x, (low, high) = call.builder, call.args[0], _EIGHT_BITS[zero.dtype]
-    if float(zero) == low and b.nodes[x].op == "relu":
-        x = b.nodes[x].args[0]
     if scale != 1.0:
         x = b.op("mul", x, b.const(1 / scale))
     if zero:

@@ -8,14 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 from bolt.graph.attributes import constant, operand
+from bolt.graph.match import clip_range
 from bolt.graph.quantization import QUANTIZE, VIEWS, Quantizer, dequantized, duplicate, quantizer
 from bolt.graph.rewrite import add_constant, forward, is_private, nodes_of, producer, remove_dead
 
 
 class QuantizeRaising(ir.passes.InPlacePass):
-    """Quantizes before data is moved, and never what was just dequantized.
+    """Quantizes before data is moved, never what was just dequantized, and without a clip that it is itself.
 
-    quantize(move(x))  =  move(quantize(x))            quantize(dequantize(q))  =  q
+    quantize(move(x)) = move(quantize(x))     quantize(dequantize(q)) = q     quantize(relu(x)) = quantize(x)
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -23,7 +24,7 @@ class QuantizeRaising(ir.passes.InPlacePass):
         for node in nodes_of(model, QUANTIZE):
             found = quantizer(node)
             if found is not None:
-                modified |= _vanish(node, found) or _raise(node)
+                modified |= _vanish(node, found) or _unclip(node, found) or _raise(node)
         return ir.passes.PassResult(model, modified=modified)
 
 
@@ -32,6 +33,24 @@ def _vanish(node: ir.Node, found: Quantizer) -> bool:
     if inner is None or inner.quantizer != found or not forward(node.outputs[0], inner.integers):
         return False
     remove_dead(node)
+    return True
+
+
+def _unclip(node: ir.Node, found: Quantizer) -> bool:
+    """Takes what is clipped to no less than the range of the integers before it is clipped."""
+    value = node.inputs[0]
+    clipped = clip_range(value) if value is not None and is_private(value) else None
+    if clipped is None or value is None:
+        return False
+    source, low, high = clipped
+    limits = np.iinfo(found.dtype)
+    below, above = (round(v / found.scale) + found.zero if np.isfinite(v) else v for v in (low, high))
+    if below > limits.min or above < limits.max:
+        return False
+    node.replace_input_with(0, source)
+    last = value.producer()
+    assert last is not None
+    remove_dead(last)
     return True
 
 

@@ -188,6 +188,16 @@ def test_moves_are_of_integers(move: str) -> None:
     assert types(steps(found, "conv")[0])[1] is U8
 
 
+@pytest.mark.parametrize("limit, kept", [(255 * STEP, 0), (200 * STEP, 1)])
+def test_a_clip_that_quantization_is_itself(limit: float, kept: int) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [1, 4, 6, 6]), 0.02, 100)
+    y = b.add("Conv", x, b.quantized_weights((4, 4, 1, 1)))
+    y = b.add("Clip", y, b.constant(0, np.float32), b.constant(limit, np.float32))
+    (conv,) = steps(check(b.output(b.fake(y, STEP, 0)).model()), "conv")
+    assert [n.op for n in conv.spec.epilogue.nodes].count("clip") == 1 + kept
+
+
 def test_quantization_moves_to_where_values_are_computed() -> None:
     b = QuantizedBuilder()
     x = b.fake(b.input("x", [2, 4, 8]), 0.02, 100)
