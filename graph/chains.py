@@ -19,7 +19,7 @@ from bolt.program import AnyStep, Program, Step, View
 
 SHARE = 0.6
 """Of the L2 cache, what the kept rows and the weights of a chain may take."""
-WORTH = 0.25
+WORTH = 0.12
 """Share of the L2 cache from which on an image is worth keeping in a chain."""
 MOST_LINKS = 6
 MOST_STEPS = 40
@@ -129,28 +129,8 @@ class _Finder:
         if linked is None:
             return None
         last, found = linked
-        bordered = [self._bordered(link) for link in found]
-        known = [link for link in bordered if link is not None]
-        height = _height(known, last, SHARE * self.l2_bytes - weight_bytes(known))
-        if height is None or len(known) < len(found):
-            return None
-        return Chain(links=tuple(known), images=last.count, strip=height)
-
-    def _bordered(self, link: Link) -> Link | None:
-        """The link with the border of the image it makes; None where that is not one byte over and over."""
-        if link.kept is None:
-            return link
-        out = link.step.views[0]
-        values = {self._value(i) for i in self.fills.get(out.buffer.name, ())} or {0.0}
-        value = values.pop()
-        if values or (value and out.dtype.size_bytes > 1) or not value.is_integer():
-            return None
-        return replace(link, kept=replace(link.kept, border=int(value) % 256))
-
-    def _value(self, index: int) -> float:
-        step = self.program.steps[index]
-        assert isinstance(step, Step) and isinstance(step.spec, FillSpec)
-        return float(step.spec.value)
+        height = _height(found, last, SHARE * self.l2_bytes - weight_bytes(found))
+        return None if height is None else Chain(links=found, images=last.count, strip=height)
 
 
 def _height(chain: Sequence[Link], last: Images, room: float) -> int | None:

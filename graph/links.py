@@ -20,7 +20,6 @@ from bolt.ops.rows import NormSpec, SoftmaxSpec
 from bolt.ops.spatial import PoolSpec
 from bolt.ops.spec import Spec
 from bolt.program import AnyStep, Step, View
-from bolt.types import F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,7 @@ def _is_static(step: Step) -> bool:
 
 
 def links(parts: Sequence[Part]) -> tuple[Images, tuple[Link, ...]] | None:
-    """The last image and the links of `parts`, or None where their rows do not fit each other.
-
-    The `border` of what is kept is left 0.
-    """
+    """The last images and the links of `parts`, or None where their rows do not fit each other."""
     images = _images(parts)
     if images is None:
         return None
@@ -93,9 +89,10 @@ def links(parts: Sequence[Part]) -> tuple[Images, tuple[Link, ...]] | None:
     if len(linked) < len(found):
         return None
     for i, (link, reader) in enumerate(pairwise(linked)):
-        if link.moves[0] != reader.moves[1] or link.rows != reader.input_rows:
+        kept = _kept(link, reader)
+        if kept is None or link.moves[0] != reader.moves[1] or link.rows != reader.input_rows:
             return None
-        linked[i] = replace(link, kept=_kept(link, reader))
+        linked[i] = replace(link, kept=kept)
     return images[-1], tuple(linked)
 
 
@@ -180,17 +177,20 @@ def _strip(spec: Spec, image_axis: int | None, row_axis: int) -> Spec:
     return replace(spec, operands=tuple(operands))
 
 
-def _kept(link: Link, reader: Link) -> Kept:
-    """How the rows lie that `link` writes and `reader` reads."""
+def _kept(link: Link, reader: Link) -> Kept | None:
+    """How the rows lie that `link` writes and `reader` reads, if one byte over and over makes the border."""
     pitch, view = link.moves[0][1], reader.step.views[1]
     if 1 not in reader.spec.halo():
         return Kept(pitch=pitch, lead=0, width=pitch)
-    pixel = _int(view.strides[2])
-    written = link.step.views[0].dims[-1]
-    # Arithmetic on fewer bits reads channels by twos and fours, beyond those of the image.
-    is_sparse = view.dims[3] != written or (view.dtype is not F32 and written != pixel)
+    if view.border and view.dtype.size_bytes > 1:
+        return None
+    pixel, columns, (left, _) = _int(view.strides[2]), _int(view.dims[2]), view.halo[2]
     return Kept(
-        pitch=pitch, lead=view.halo[2][0] * pixel, width=_int(view.dims[2]) * pixel, is_sparse=is_sparse
+        pitch=pitch,
+        lead=left * pixel,
+        width=columns * pixel,
+        border=view.border % 256,
+        is_sparse=view.dims[3] != link.step.views[0].dims[-1],
     )
 
 

@@ -124,3 +124,15 @@ def test_strips_shrink_with_the_cache(monkeypatch: Any) -> None:
 def test_nothing_fits_a_cache_that_the_weights_fill(monkeypatch: Any) -> None:
     (program,) = programs(chained.mlp())
     assert chained.find(program, monkeypatch, l2_bytes=1 << 10) == ()
+
+
+def test_the_border_of_a_kept_image_is_its_readers(monkeypatch: Any) -> None:
+    (program,) = programs(chained.inverted())
+    chain = chained.find(program, monkeypatch)[-1].chain
+    expand, depthwise, project = chain.links
+    assert expand.kept is not None
+    assert depthwise.kept is not None
+    assert project.kept is None
+    pixel = expand.kept.width // 9
+    assert (expand.kept.lead, expand.kept.pitch) == (pixel, 11 * pixel)
+    assert (depthwise.kept.lead, depthwise.kept.width) == (0, depthwise.kept.pitch)

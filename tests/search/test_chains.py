@@ -108,6 +108,13 @@ def test_one_that_is_slower_goes_and_the_rest_is_timed_again(machine: Machine, p
     assert rejection.reason == "1.20x the time of its steps one by one"
 
 
+def test_all_stay_where_that_is_best_for_a_whole_run(machine: Machine, program: Any) -> None:
+    made = settle(machine, program, (1.01, 0.8, 0.85), (0.8, 0.9))
+    assert chain_count(made.program) == 2
+    assert [row.ratio for row in made.rows] == [1.01, 0.8]
+    assert not made.rejections
+
+
 def test_none_stays_when_the_whole_run_gains_nothing(machine: Machine, program: Any) -> None:
     made = settle(machine, program, (0.9, 0.9, 1.01))
     assert made.program is program[0]
