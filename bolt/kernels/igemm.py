@@ -210,25 +210,36 @@ def igemm_configs(problem: Problem, target: Target) -> list[IgemmConfig]:
         if problem.has_static_rows:
             shapes += _grids(rows, widest)
         for height, width in shapes:
-            block = _block(problem, height * width, target)
-            for size in (block, 4 * block):
+            for size in _blocks(problem, height, width, target):
                 found[IgemmConfig(mr=height * width, nv=nv, block=size, rows=height)] = None
     return sorted(found, key=lambda c: igemm_cycles(problem, c, target))
 
 
 def _tile_bytes(problem: Problem, mr: int) -> int:
     """Bytes of input, output and epilogue inputs that a tile of all output channels touches first."""
-    step = number(problem.a_steps[2])
-    channels_in = problem.groups * problem.group_c
-    channels_out = problem.groups * problem.k
     wide = [problem.spec.out, *(e for e in problem.spec.extras if e.strides[2] != 0)]
-    inputs = max(channels_in, min(step or channels_in, 2 * channels_in))
-    sizes = sum(o.dtype.size_bytes for o in wide)
-    return mr * (inputs * problem.product.a.size_bytes + channels_out * sizes)
+    channels_out = problem.groups * problem.k
+    return _input_bytes(problem, mr) + mr * channels_out * sum(o.dtype.size_bytes for o in wide)
 
 
-def _block(problem: Problem, mr: int, target: Target) -> int:
-    return max(1, target.l2_bytes // 4 // _tile_bytes(problem, mr))
+def _input_bytes(problem: Problem, mr: int) -> int:
+    """Bytes of input that a tile reads."""
+    channels, step = problem.groups * problem.group_c, number(problem.a_steps[2])
+    return mr * max(channels, min(step or channels, 2 * channels)) * problem.product.a.size_bytes
+
+
+def _blocks(problem: Problem, height: int, width: int, target: Target) -> Iterator[int]:
+    """Good sizes of blocks: all that a block touches, or only what it reads again, takes part of L2.
+
+    A known number of tiles is cut evenly: few tiles left over would read all weights for little work.
+    """
+    mr, share = height * width, target.l2_bytes // 4
+    fitting = max(1, share // _tile_bytes(problem, mr))
+    shapes = _tile_shapes(problem.rows, IgemmConfig(mr=mr, nv=1, block=1, rows=height))
+    tiles = sum(shapes.values()) if problem.rows.columns and problem.rows.count else None
+    for size in (fitting, 4 * fitting, 2 * share // _input_bytes(problem, mr)):
+        if size > 0:
+            yield size if tiles is None else -(-tiles // -(-tiles // size))
 
 
 def tile_step_cycles(mr: int, nv: int, target: Target) -> float:
