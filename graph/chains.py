@@ -28,6 +28,8 @@ NEAR = 1 / 3
 """Cost of a byte that is read or written in the L2 cache, relative to one outside."""
 CALL_BYTES = 30_000
 """What calling a kernel once more costs, in bytes moved outside the L2 cache."""
+FLOPS_PER_BYTE = 3.0
+"""Operations done in the time that a byte outside the L2 cache takes."""
 HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -39,9 +41,10 @@ class Found:
     steps: frozenset[int]
 
 
-def find(program: Program, l2_bytes: int) -> tuple[Found, ...]:
+def find(program: Program, l2_bytes: int, threads: int = 1) -> tuple[Found, ...]:
     """The chains of `program` that are likely to pay, in the order they run in; no two share a step."""
-    return tuple(sorted(_Finder(program, l2_bytes).chains(), key=lambda found: max(found.steps)))
+    finder = _Finder(program, l2_bytes, threads)
+    return tuple(sorted(finder.chains(), key=lambda found: max(found.steps)))
 
 
 def apply(program: Program, chains: Sequence[Found]) -> Program:
@@ -60,9 +63,10 @@ def apply(program: Program, chains: Sequence[Found]) -> Program:
 class _Finder:
     """The readers and writers of every buffer of a program."""
 
-    def __init__(self, program: Program, l2_bytes: int) -> None:
+    def __init__(self, program: Program, l2_bytes: int, threads: int) -> None:
         self.program = program
         self.l2_bytes = l2_bytes
+        self.threads = threads
         self.writers: dict[str, list[int]] = {}
         self.readers: dict[str, list[int]] = {}
         self.fills: dict[str, list[int]] = {}
@@ -117,7 +121,7 @@ class _Finder:
             found = best[end - 1]
             for start in range(end - 2, max(-1, end - 1 - MOST_LINKS), -1):
                 chain = self._chain(run[start:end])
-                saved = best[start][0] + (saved_bytes(chain) if chain else 0.0)
+                saved = best[start][0] + (saved_bytes(chain, self.threads) if chain else 0.0)
                 if chain is not None and saved > found[0]:
                     found = saved, [*best[start][1], (run[start:end], chain)]
             best.append(found)
@@ -160,12 +164,27 @@ def weight_bytes(chain: Sequence[Link]) -> int:
     return sum(size * dtype.size_bytes for size, dtype in sizes)
 
 
-def saved_bytes(chain: Chain) -> float:
-    """How much less memory traffic a chain has than its steps one by one; a rough estimate."""
-    strips = -(-chain.links[-1].rows // chain.strip)
+def saved_bytes(chain: Chain, threads: int) -> float:
+    """How much less a chain costs than its steps one by one, in bytes moved; a rough estimate."""
+    rows = chain.links[-1].rows
+    strips = -(-rows // chain.strip)
+    if strips * chain.images * threads == 1:
+        return 0.0  # nothing is cut
     saved = 0.0
     for link, reader in pairwise(chain.links):
         again = max(0, reader.window.extent - reader.window.stride)
         saved += 2 * _row_bytes(link) * (link.rows - NEAR * again * strips)
     cost = NEAR * weight_bytes(chain.links) + CALL_BYTES * len(chain.links)
-    return chain.images * (saved - strips * cost)
+    return chain.images * (saved - strips * cost) - _extra_flops(chain, threads) / FLOPS_PER_BYTE
+
+
+def _extra_flops(chain: Chain, threads: int) -> float:
+    """What sharing rows between threads adds: uneven shares, and rows that two threads need."""
+    if threads == 1:
+        return 0.0
+    share = -(-chain.images * chain.links[-1].rows // threads)
+    needed, extra = capacities([link.window for link in chain.links], share), 0.0
+    for link, rows in zip(chain.links, needed, strict=True):
+        whole = chain.images * link.rows
+        extra += link.step.spec.flops() * max(0.0, rows * threads / whole - 1)
+    return extra

@@ -116,7 +116,9 @@ class Contest:
         return chosen, [self._settle(p, f, chosen) for p, f in zip(programs, found, strict=True)]
 
     def _found(self, program: Program) -> tuple[Found, ...]:
-        return find(program, self.target.l2_bytes) if worth_finding(self.target, self.options) else ()
+        if not worth_finding(self.target, self.options):
+            return ()
+        return find(program, self.target.l2_bytes, self.options.thread_count)
 
     def _select(self, wanted: Sequence[Problem], share: float) -> dict[str, Choice]:
         options = replace(self.options, budget_s=self.options.budget_s * share)

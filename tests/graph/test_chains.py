@@ -136,3 +136,19 @@ def test_the_border_of_a_kept_image_is_its_readers(monkeypatch: Any) -> None:
     pixel = expand.kept.width // 9
     assert (expand.kept.lead, expand.kept.pitch) == (pixel, 11 * pixel)
     assert (depthwise.kept.lead, depthwise.kept.width) == (0, depthwise.kept.pitch)
+
+
+def test_a_chain_that_nothing_cuts_saves_nothing(monkeypatch: Any) -> None:
+    (program,) = programs(chained.inverted())
+    assert chained.find(program, monkeypatch, l2_bytes=1 << 20, threads=1) == ()
+    assert chained.find(program, monkeypatch, l2_bytes=1 << 20, threads=2)
+
+
+def test_rows_that_threads_share_unevenly_cost(monkeypatch: Any) -> None:
+    (program,) = programs(chained.inverted(height=14))
+    chain = chained.find(program, monkeypatch)[-1].chain
+    saved = [chains.saved_bytes(replace(chain, strip=7), threads) for threads in (1, 2, 3)]
+    monkeypatch.setattr(chains, "FLOPS_PER_BYTE", 1.0)
+    lost = [s - chains.saved_bytes(replace(chain, strip=7), t) for s, t in zip(saved, (1, 2, 3), strict=True)]
+    assert lost[0] == pytest.approx(0, abs=1)
+    assert lost[0] < lost[1] < lost[2]
