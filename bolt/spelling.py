@@ -44,9 +44,10 @@ class Call:
         return None if value is None or np.size(value) != 1 else float(np.reshape(value, -1)[0])
 
     def zero_point(self) -> np.ndarray | None:
-        """Input 2, a scalar of the quantized type (unsigned when it is left out); None when not constant."""
+        """Input 2, a scalar of the quantized type; 0 when it is left out, None when it is not constant."""
         if not self.has(2):
-            return np.zeros((), np.uint8)
+            stated = from_onnx(int(self.attribute("output_dtype", 0)) or U8.onnx)
+            return None if stated is None else np.zeros((), stated.np)
         value = self.constants[2]
         return None if value is None or np.size(value) != 1 else np.reshape(value, ())
 

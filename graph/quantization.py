@@ -43,21 +43,40 @@ def quantizer(node: ir.Node | None) -> Quantizer | None:
     scale, zero = constant(operand(node, 1)), zero_point(node)
     if scale is None or zero is None or scale.size != 1 or zero.size != 1 or zero.dtype not in _INTEGERS:
         return None
+    if scale.dtype != np.float32:
+        return None
     return Quantizer(float(scale.reshape(())), int(zero.reshape(())), zero.dtype)
 
 
 def zero_point(node: ir.Node) -> np.ndarray | None:
-    """The constant zero points; those left out are 0 of type uint8. None when they are computed."""
-    if operand(node, 2) is None:
-        first = node.inputs[0]
-        is_signed = node.op_type == DEQUANTIZE and first is not None and first.dtype == ir.DataType.INT8
-        return np.zeros((), np.int8 if is_signed else np.uint8)
-    return constant(operand(node, 2))
+    """The constant zero points, 0 where left out; None when they are computed or of an unknown type."""
+    if operand(node, 2) is not None:
+        return constant(operand(node, 2))
+    if node.op_type == QUANTIZE:
+        kind = _KINDS.get(attr(node, "output_dtype", 0))
+    else:
+        kind = _kind(node.inputs[0])
+    return None if kind is None else np.zeros((), kind)
+
+
+_KINDS = {0: np.uint8, int(ir.DataType.UINT8): np.uint8, int(ir.DataType.INT8): np.int8}
+"""Types by the attribute that states one where there is no zero point."""
+
+
+def _kind(value: ir.Value | None) -> type | None:
+    """The type of the integers a node dequantizes."""
+    if value is None:
+        return None
+    if value.dtype is not None:
+        return _KINDS.get(int(value.dtype))
+    source = producer(value, QUANTIZE)
+    zero = None if source is None else zero_point(source)
+    return None if zero is None else zero.dtype.type
 
 
 @dataclass(frozen=True, slots=True)
 class Dequantized:
-    """A value that is (integers - zero) * scale, for computed integers.
+    """A value that is (integers - zero) * scale.
 
     Attributes:
         node: the DequantizeLinear.
@@ -70,13 +89,18 @@ class Dequantized:
     quantizer: Quantizer
 
 
-def dequantized(value: ir.Value | None) -> Dequantized | None:
-    """What `value` stands for when it is dequantized and no constant; None otherwise."""
+def dequantized(value: ir.Value | None, *, fixed: bool = False) -> Dequantized | None:
+    """What `value` stands for when it is dequantized; None otherwise.
+
+    Args:
+        fixed: whether the integers are to be constants or computed.
+    """
     node = producer(value, DEQUANTIZE)
     found = quantizer(node)
-    if node is None or found is None or node.inputs[0] is None or constant(node.inputs[0]) is not None:
+    if node is None or found is None or node.inputs[0] is None:
         return None
-    return Dequantized(node, node.inputs[0], found)
+    is_constant = constant(node.inputs[0]) is not None
+    return Dequantized(node, node.inputs[0], found) if is_constant is fixed else None
 
 
 def duplicate(
@@ -86,7 +110,8 @@ def duplicate(
     graph = node.graph
     assert graph is not None
     name = fresh_name(graph, f"{value.name}_{node.op_type}")
-    copy = ir.node(node.op_type, [value, *node.inputs[1:]], {}, name=name)
+    attributes = {a.name: a.value for a in node.attributes.values()}
+    copy = ir.node(node.op_type, [value, *node.inputs[1:]], attributes, name=name)
     out = copy.outputs[0]
     out.name, out.type, out.shape = name, node.outputs[0].type, value.shape
     if before is not None:

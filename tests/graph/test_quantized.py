@@ -219,6 +219,39 @@ def test_different_zero_points_around_one_image() -> None:
     check(b.output(b.fake(b.add("Add", a, c), 0.05, 128)).model(), step=0.05)
 
 
+def test_rows_of_a_quantized_table() -> None:
+    b = QuantizedBuilder()
+    table = b.real(b.constant(b.random.integers(0, 256, (20, 8)), np.uint8), 0.02, 119)
+    rows = b.add("Gather", table, b.input("i", [5], np.int64))
+    y = b.add("MatMul", b.fake(b.add("Tanh", rows), 0.01, 128), b.quantized_weights((8, 4), axis=1))
+    found = check(b.output(b.fake(y, STEP, 128)).model())
+    (gather,) = steps(found, "gather")
+    assert types(gather)[:2] == [U8, U8]
+
+
+def test_zero_points_left_out() -> None:
+    b = QuantizedBuilder(opset=21)
+    scale = b.constant(0.02, np.float32)
+    x = b.input("x", [1, 4, 6, 6])
+    parts = []
+    for attributes in ({}, {"output_dtype": 3}):
+        integers = b.add("QuantizeLinear", x, scale, **attributes)
+        real = b.add("DequantizeLinear", integers, scale)
+        parts.append(b.fake(b.add("Conv", real, b.quantized_weights((4, 4, 3, 3)), pads=[1] * 4), 0.0213, 99))
+    found = check(b.output(b.fake(b.add("Add", *parts), 0.0371, 128)).model(), step=0.0371)
+    assert {types(s)[1] for s in steps(found, "conv")} == {U8, S8}
+
+
+def test_half_precision_scales_are_left_to_onnx_runtime() -> None:
+    b = QuantizedBuilder(opset=21)
+    half = b.constant(0.02, np.float16)
+    x = b.add("Cast", b.add("Relu", b.input("x", [1, 4, 6, 6])), to=10)
+    real = b.add("DequantizeLinear", b.add("QuantizeLinear", x, half), half)
+    y = b.add("Relu", b.add("Cast", real, to=1))
+    graph, _ = optimized(b.output(y).model(), conventions=INT8)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in graph.graph}
+
+
 def test_dynamic_dims() -> None:
     b = QuantizedBuilder()
     x = b.fake(b.input("x", ["n", 6, "h", "w"]), 0.02, 100)
