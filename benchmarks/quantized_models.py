@@ -44,10 +44,11 @@ def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Pat
     """
     assert kind in KINDS, kind
     with tempfile.TemporaryDirectory(prefix="bolt-quantize-") as folder:
-        if kind == "dynamic":
-            quantize_dynamic(model, place, weight_type=QuantType.QInt8, per_channel=True)
-            return place
         prepared = Path(folder) / "prepared.onnx"
+        if kind == "dynamic":
+            onnx.save(_untyped_weights(onnx.load(model)), prepared)
+            quantize_dynamic(prepared, place, weight_type=QuantType.QInt8, per_channel=True)
+            return place
         quant_pre_process(model, prepared, skip_symbolic_shape=True, skip_optimization=False)
         quantize_static(
             prepared,
@@ -60,3 +61,12 @@ def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Pat
         )
     onnx.checker.check_model(str(place))
     return place
+
+
+def _untyped_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without shapes that some exporters also write down for weights: the tool transposes only the weights."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kept = [value for value in model.graph.value_info if value.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    return model
