@@ -22,7 +22,7 @@ from bolt.ops.attention import AttentionSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
 from bolt.target import Target
-from bolt.types import F32
+from bolt.types import BF16, F32
 
 MOST_KEYS = 1024
 """Keys of the largest block: with 64 columns they and their values take half of L2."""
@@ -78,14 +78,15 @@ class CpuAttention:
         (b, h, m, e), (n, d) = spec.out.dims, spec.operands[2].dims[2:]
         assert d is not None and e is not None
         m, n, lanes = m or ASSUMED, n or ASSUMED, target.vector_lanes
+        size = 2 if _is_paired(spec, target) else 1
         tiles, seen = -(-m // config.mr), n * (0.5 + 0.5 / -(-n // 64) if spec.causal else 1.0)
         step = tile_step_cycles(config.mr, config.nv, target) / config.nv
         columns = Panels.of(e, config.nv, lanes)
         last = tile_step_cycles(config.mr, columns.nv_last, target)
         product = (columns.count - 1) * step * config.nv + last
-        scores = seen / lanes * d * step + seen * product
+        scores = (seen / lanes * d * step + seen * product) / size
         softmax = config.mr * (seen / lanes * 14 + 30 * -(-n // config.keys))
-        packing = n * (d * 0.16 + e / lanes) * -(-tiles // config.tiles)
+        packing = n * (d * 0.16 + e / lanes) / size * -(-tiles // config.tiles)
         rescaling = (-(-n // config.keys) - 1) * config.mr * e / lanes * 3
         return (b or 1) * (h or 1) * (tiles * (scores + softmax + rescaling + 60) + packing)
 
@@ -106,9 +107,9 @@ class CpuAttention:
 def _unsupported(spec: Spec) -> str:
     if not isinstance(spec, AttentionSpec):
         return f"computes attention, not {spec.op}"
-    other = next((o.dtype for o in spec.operands if o.dtype is not F32), None)
+    other = next((o.dtype for o in spec.operands if o.dtype not in (F32, BF16)), None)
     if other is not None:
-        return f"an operand is {other}, not f32"
+        return f"an operand is {other}, not f32 or bf16"
     if spec.constants:
         return "constants are operands like any other here: nothing to pack"
     if any(o.strides[3] != 1 for o in spec.operands):
@@ -116,6 +117,14 @@ def _unsupported(spec: Spec) -> str:
     if spec.out.dims[3] is None or spec.operands[1].dims[3] is None:
         return "the head size is only known at run time"
     return ""
+
+
+def _is_paired(spec: AttentionSpec, target: Target) -> bool:
+    """Whether pairs of bf16 numbers are multiplied; else numbers are, as fp32."""
+    d = spec.operands[1].dims[3]
+    return (
+        target.has_bf16 and d is not None and d % 2 == 0 and all(o.dtype is BF16 for o in spec.operands[1:4])
+    )
 
 
 def _blocks(spec: AttentionSpec, mr: int, panel: int) -> list[int]:
@@ -152,6 +161,7 @@ def _context(spec: AttentionSpec, config: AttentionConfig, target: Target, name:
     names = argument_names(spec)
     lanes, m, n, e = target.vector_lanes, spec.out.dims[2], spec.operands[2].dims[2], spec.out.dims[3]
     assert e is not None
+    paired = _is_paired(spec, target)
     is_deep, panels = _is_deep(spec, config), Panels.of(e, config.nv, lanes)
     areas = _areas(spec, config, target)
     starts = [sum(list(areas.values())[:i]) for i in range(len(areas))]
@@ -159,7 +169,10 @@ def _context(spec: AttentionSpec, config: AttentionConfig, target: Target, name:
     return {
         "title": f"Attention: tiles of {config.mr} queries, {config.keys} keys at a time",
         "name": name,
-        "type": spec.out.dtype.cxx,
+        "types": [o.dtype.cpu for o in spec.operands],
+        "product": BF16.cpu if paired else F32.cpu,
+        "paired": paired,
+        "key_word": F32.cpu if paired else spec.operands[2].dtype.cpu,
         "lanes": lanes,
         "mr": config.mr,
         "nv": config.nv,
@@ -175,14 +188,15 @@ def _context(spec: AttentionSpec, config: AttentionConfig, target: Target, name:
         "k": names[2]["strides"],
         "v": names[3]["strides"],
         "bias": names[4]["strides"] if spec.has_bias else [],
-        "bias_parameter": f"const {spec.out.dtype.cxx}* bias, " if spec.has_bias else "",
+        "bias_parameter": f"const {spec.operands[4].dtype.cpu}* bias, " if spec.has_bias else "",
         "bias_argument": f"bias + i * {names[4]['strides'][2]}, " if spec.has_bias else "",
         "count": names[2]["dims"][2] if keys else "at_most(block.count, visible - block.first)",
         "seen": "at_most(count, row + i + 1 - block.first)" if spec.causal else "count",
         "sums_parameters": ", float* sums, const float* shrink, bool is_first, bool is_last"
         if is_deep
         else "",
-        "scale": f32(spec.scale),
+        "query_scale": "" if paired else f" * {f32(spec.scale)}",
+        "score_scale": f" * {f32(spec.scale)}" if paired else "",
         "has_bias": spec.has_bias,
         "causal": spec.causal,
         "is_deep": is_deep,

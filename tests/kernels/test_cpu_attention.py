@@ -12,7 +12,7 @@ from bolt.kernels.cpu_attention import CpuAttention
 from bolt.ops.attention import AttentionSpec
 from bolt.ops.spec import Operand
 from bolt.target import Target
-from bolt.types import F16, S32
+from bolt.types import BF16, F16, F32, S32, DType
 
 FAMILY = CpuAttention()
 each_target = pytest.mark.parametrize("target", h.CPU_TARGETS, ids=lambda t: t.name)
@@ -75,6 +75,35 @@ def test_blocks_of_keys(causal: bool, target: Target) -> None:
 def _distinct(spec: AttentionSpec, target: Target) -> list[object]:
     """One config of every size of blocks."""
     return list({c.keys: c for c in FAMILY.configs(spec, target)}.values())
+
+
+def stored(spec: AttentionSpec, *dtypes: DType) -> AttentionSpec:
+    """The same with the operands in other types."""
+    operands = zip(spec.operands, dtypes * len(spec.operands), strict=False)
+    return replace(spec, operands=tuple(replace(o, dtype=t) for o, t in operands))
+
+
+BF16_SPECS = {
+    "bias": attention(20, 37, 16, 24, bias=(37, 0, 0, 1)),
+    "causal": attention(33, 33, 34, 8, causal=True),
+    "odd": attention(5, 21, 17, 33),
+    "blocks": attention(30, 1201, 8, 16),
+    "one": attention(1, 1, 2, 1),
+}
+
+
+@pytest.mark.parametrize(
+    "target", [t for t in h.ALL_TARGETS if t in h.CPU_TARGETS or t.has_bf16], ids=lambda t: t.name
+)
+@pytest.mark.parametrize("name", BF16_SPECS)
+def test_bf16(name: str, target: Target) -> None:
+    """In pairs where the target multiplies them, else as fp32 numbers."""
+    check(stored(BF16_SPECS[name], BF16), target, parts=2, tolerance=h.TOLERANCES[BF16])
+
+
+def test_mixed_storage() -> None:
+    spec = stored(BF16_SPECS["bias"], BF16, F32, BF16, F32, BF16)
+    check(spec, h.CPU_TARGETS[0], tolerance=h.TOLERANCES[BF16])
 
 
 @each_target
