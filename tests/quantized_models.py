@@ -40,14 +40,15 @@ class QuantizedBuilder(ModelBuilder):
         integers = (self.random.integers(-127, 128, tuple(shape)) + middle).astype(dtype)
         count = (shape[axis],) if per_slice else ()
         scale = self.random.uniform(0.5, 2, count) / (60 * np.sqrt(integers[0].size))
+        self.steps = np.float32(scale)
         inputs = self.constant(integers), self.constant(scale, np.float32)
         zero = self.constant(np.full(count, middle), dtype)
         return str(self.add("DequantizeLinear", *inputs, zero, axis=axis))
 
-    def quantized_bias(self, count: int) -> str:
-        """A dequantized int32 bias."""
+    def quantized_bias(self, count: int, step: float) -> str:
+        """A dequantized int32 bias in steps of the input times those of the weights made last."""
         integers = self.constant(self.random.integers(-900, 900, count), np.int32)
-        scale = self.constant(self.random.uniform(1e-3, 2e-3, count), np.float32)
+        scale = self.constant(np.broadcast_to(self.steps * np.float32(step), (count,)))
         return str(
             self.add("DequantizeLinear", integers, scale, self.constant(np.zeros(count), np.int32), axis=0)
         )
@@ -57,15 +58,15 @@ def residual_net() -> Any:
     """Stem, pooling, a residual block, an average and a classifier."""
     b = QuantizedBuilder()
     x = b.fake(b.input("x", [1, 3, 17, 17]), 4 / 255, 128)
-    stem = b.add("Conv", x, b.quantized_weights((8, 3, 3, 3)), b.quantized_bias(8), pads=[1] * 4)
+    stem = b.add("Conv", x, b.quantized_weights((8, 3, 3, 3)), b.quantized_bias(8, 4 / 255), pads=[1] * 4)
     stem = b.fake(b.add("Relu", stem), 0.03, 0)
     stem = b.fake(b.add("MaxPool", stem, kernel_shape=[2, 2], strides=[2, 2]), 0.03, 0)
-    y = b.add("Conv", stem, b.quantized_weights((8, 8, 3, 3)), b.quantized_bias(8), pads=[1] * 4)
+    y = b.add("Conv", stem, b.quantized_weights((8, 8, 3, 3)), b.quantized_bias(8, 0.03), pads=[1] * 4)
     y = b.fake(y, 0.02, 121)
     y = b.fake(b.add("Relu", b.add("Add", y, stem)), 0.05, 0)
     y = b.fake(b.add("GlobalAveragePool", y), 0.05, 0)
     y = b.fake(b.add("Flatten", y), 0.05, 0)
-    y = b.add("Gemm", y, b.quantized_weights((5, 8)), b.quantized_bias(5), transB=1)
+    y = b.add("Gemm", y, b.quantized_weights((5, 8)), b.quantized_bias(5, 0.05), transB=1)
     return b.output(b.fake(y, 0.07, 99)).model()
 
 

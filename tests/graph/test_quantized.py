@@ -75,7 +75,7 @@ def test_conv(name: str, dtype: Any, zero: int) -> None:
     x, w, attributes = CONVS[name]
     b = QuantizedBuilder()
     image = b.fake(b.input("x", x), 4 / 255, zero, dtype)
-    y = b.add("Conv", image, b.quantized_weights(w), b.quantized_bias(w[0]), **attributes)
+    y = b.add("Conv", image, b.quantized_weights(w), b.quantized_bias(w[0], 4 / 255), **attributes)
     found = check(b.output(b.fake(y, STEP, 3)).model())
     (conv,) = steps(found, "conv")
     assert types(conv)[1:3] == [U8 if dtype is np.uint8 else S8, S8]
@@ -120,7 +120,9 @@ def test_gemm(attributes: dict[str, Any]) -> None:
     x = b.fake(b.input("x", [5, 8]), 4 / 255, 120)
     transposed = attributes.get("transB", 0)
     w = b.quantized_weights((7, 8) if transposed else (8, 7), axis=0 if transposed else 1)
-    found = check(b.output(b.fake(b.add("Gemm", x, w, b.quantized_bias(7), **attributes), STEP, 128)).model())
+    found = check(
+        b.output(b.fake(b.add("Gemm", x, w, b.quantized_bias(7, 4 / 255), **attributes), STEP, 128)).model()
+    )
     assert types(steps(found, "gemm")[0])[1:3] == [U8, S8]
 
 
