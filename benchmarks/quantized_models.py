@@ -64,7 +64,7 @@ def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Pat
 
 
 def _untyped_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without shapes that some exporters also write down for weights: the tool transposes only the weights."""
+    """Without the shapes of weights that some exporters write: the tool transposes the weights alone."""
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.value_info if value.name not in weights]
     del model.graph.value_info[:]

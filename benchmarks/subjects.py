@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +121,13 @@ def _exported(name: str, batch: int, progress: Progress = silent) -> Path:
 
 def _quantized(row: Quantized, batch: int, progress: Progress = silent) -> Path:
     original = _exported(row.name, batch, progress)
-    place = original.with_name(f"{original.stem}-int8.onnx")
+    quantizer = importlib.import_module("benchmarks.quantized_models")  # loads ONNX Runtime's quantizer
+    code = Path(quantizer.__file__ or "").read_bytes() + version("onnxruntime").encode()
+    place = original.with_name(f"{original.stem}-int8-{hashlib.sha256(code).hexdigest()[:6]}.onnx")
     if place.exists():
         return place
     progress(Event(stage="quantize", detail=f"{row.name}, batch {batch}"))
     draft = place.with_name(f"draft-{place.name}")
-    quantizer = importlib.import_module("benchmarks.quantized_models")  # loads ONNX Runtime's quantizer
     quantizer.quantize(original, row.kind, _calibration(row.name, batch), draft)
     draft.replace(place)
     return place
