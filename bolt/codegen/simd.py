@@ -11,7 +11,7 @@ from bolt.types import BF16, F32, LARGEST
 
 
 def emit(
-    epilogue: Epilogue, *, acc: str, load: Callable[[int], str], prefix: str = "e"
+    epilogue: Epilogue, *, acc: str, load: Callable[[int], str], prefix: str = "e", coarse: bool = False
 ) -> tuple[list[str], str]:
     """The statements that compute `epilogue` for one vector, and the name of the result.
 
@@ -20,6 +20,7 @@ def emit(
         acc: C++ expression (type `vf`) of the accumulator; evaluated at most once.
         load: C++ expression (type `vf`) that loads epilogue input `i` for the current vector.
         prefix: start of the names of the temporaries.
+        coarse: functions need no better accuracy than a result in BF16 has.
 
     Returns:
         (statements, expression): e.g. (["vf e0 = a;", "vf e1 = e0 + ..."], "e1").
@@ -37,9 +38,14 @@ def emit(
         else:
             args = [f"{prefix}{a}" for a in node.args]
             params = {f"p{i}": f"vset({f32(p)})" for i, p in enumerate(node.params)}
-            text = OPS[node.op].simd.format(*args, **params)
+            simd = _COARSE[node.op] if coarse and node.op in _COARSE else OPS[node.op].simd
+            text = simd.format(*args, **params)
         lines.append(f"const vf {prefix}{index} = {text};")
     return lines, f"{prefix}{len(epilogue.nodes) - 1}"
+
+
+_COARSE = {op: f"v{op}_coarse({{0}})" for op in ("sigmoid", "silu", "gelu", "gelu_tanh", "mish")}
+"""Operations that `bolt/coarse.h` has with a relative error of 2^-12 or so."""
 
 
 def stored(spec: Spec, value: str) -> str:

@@ -83,6 +83,7 @@ def finish_context(spec: Spec, *, step: int = 1, grid: bool = False, weights: DT
     body, result = emit(
         spec.epilogue,
         acc="acc[i][j]",
+        coarse=spec.out.dtype is BF16,
         load=lambda e: f"held{e}" if e in hoisted else _load(e, pixel[e], strides[e][3]),
     )
     return {

@@ -96,7 +96,9 @@ def context(
         )
         for i in extras_of(spec)
     ]
-    statements, result = emit(spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"])
+    statements, result = emit(
+        spec.epilogue, acc=acc, load=lambda i: inputs[i]["load"], coarse=spec.out.dtype is BF16
+    )
     return {
         "out": spec.out.dtype.cpu,
         "source_type": spec.operands[min(1, len(spec.operands) - 1)].dtype.cpu,

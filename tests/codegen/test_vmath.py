@@ -9,6 +9,12 @@ import pytest
 from kernels import harness as h
 
 ERF = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 SWEEPS = [
     # function, reference, range, ulp allowed (the bound its comment states)
     ("vexp", np.exp, (-87.0, 88.7), 1.3),
@@ -34,6 +40,14 @@ SWEEPS = [
     ("vceil", np.ceil, (-9.0, 9.0), 0.0),
     ("vtrunc", np.trunc, (-9.0, 9.0), 0.0),
 ]
+COARSE = [
+    # function, reference, relative error allowed, absolute error allowed
+    ("vsigmoid_coarse", lambda x: 1 / (1 + np.exp(-x)), 2.0**-12, 0.0),
+    ("vsilu_coarse", lambda x: x / (1 + np.exp(-x)), 2.0**-12, 0.0),
+    ("vgelu_coarse", lambda x: x * (0.5 + 0.5 * ERF(x * math.sqrt(0.5))), 2.0**-12, 6e-4),
+    ("vgelu_tanh_coarse", _gelu_tanh, 2.0**-12, 1e-5),
+    ("vmish_coarse", lambda x: x * np.tanh(np.logaddexp(0, x)), 2.0**-12, 0.0),
+]
 POINTS = 1 << 16
 
 each_target = pytest.mark.parametrize("target", h.EVERY_TARGET)
@@ -41,7 +55,7 @@ each_target = pytest.mark.parametrize("target", h.EVERY_TARGET)
 
 def source() -> str:
     """One function per vector function, over `d[0]` floats."""
-    names = sorted({s[0] for s in SWEEPS} | {"vsin", "vcos"})
+    names = sorted({s[0] for s in (*SWEEPS, *COARSE)} | {"vsin", "vcos"})
     return '#include "bolt/simd.h"\n' + "".join(_FUNCTION.replace("NAME", name) for name in names)
 
 
@@ -70,6 +84,19 @@ def test_sweep(name, reference, limits, ulp, target):
     error[~np.isfinite(want)] = 0
     worst = int(error.argmax())
     assert error[worst] <= ulp, f"{error[worst]:.3g} ulp at {x[worst]!r}"
+
+
+@each_target
+@pytest.mark.parametrize("name, reference, relative, absolute", COARSE)
+def test_coarse_functions(name, reference, relative, absolute, target):
+    for limit in (1e-3, 6.0, 80.0):
+        x = np.linspace(-limit, limit, POINTS).astype(np.float32)
+        want = reference(x.astype(np.float64))
+        np.testing.assert_allclose(evaluate(name, x, target), want, rtol=relative, atol=absolute)
+    special = np.resize(np.float32([np.nan, np.inf, 1e30, 0.0]), 64)
+    with np.errstate(all="ignore"):
+        want = np.where(np.isposinf(special), np.inf if "sigmoid" not in name else 1.0, reference(special))
+    np.testing.assert_allclose(evaluate(name, special, target), want, rtol=relative)
 
 
 @each_target

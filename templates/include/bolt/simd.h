@@ -97,3 +97,4 @@ BOLT_INLINE vf vclip(vf x, vf lo, vf hi) { return vmin(hi, vmax(lo, x)); }
 
 #include "bolt/storage.h"
 #include "bolt/vmath.h"
+#include "bolt/coarse.h"
