@@ -72,7 +72,7 @@ def cli(debug: bool) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write [MODEL.bolt].")
 @click.option("--target", multiple=True, default=("auto",), show_default=True, help="Instruction set.")
-@click.option("--precision", default="fp32", show_default=True, help="fp32; on GPUs also tf32, fp16, bf16.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16; on GPUs also tf32, fp16.")
 @click.option("--budget", default="5m", show_default=True, help="Time for tuning: 0, 30s, 5m, unlimited.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to tune for [all cores].")
 @click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Sample size of an input or a symbol.")
@@ -141,9 +141,7 @@ def demo(arguments: tuple[str, ...]) -> None:
     show_default=True,
     help="Engines: ort,ort_best,openvino,torch,torch_compile,tvm.",
 )
-@click.option(
-    "--precision", default="fp32", show_default=True, help="fp32, bf16, or int8 (a quantized model)."
-)
+@click.option("--precision", default="auto", help="fp32, bf16, or int8 [fp32; int8 for a quantized model].")
 @click.option("--threads", metavar="N,...", help="One or several numbers of threads [all cores].")
 @click.option("--budget", default="1m", show_default=True, help="Time for tuning, per number of threads.")
 @click.option("--shape", multiple=True, metavar="NAME=DIMS", help="Sample size of an input or a symbol.")

@@ -68,7 +68,7 @@ class ProgressDisplay:
 
 
 def summary(path: str, report: Mapping[str, Any]) -> str:
-    """Three lines about a finished artifact."""
+    """A few lines about a finished artifact."""
     partitions = report.get("partitions", ())
     taken = sum(len(p["nodes"]) for p in partitions)
     lines = [
@@ -78,6 +78,10 @@ def summary(path: str, report: Mapping[str, Any]) -> str:
     bolt_ms, ort_ms = report.get("bolt_ms"), report.get("ort_ms")
     if bolt_ms and ort_ms:
         lines.append(f"{bolt_ms:.3f} ms a run, ONNX Runtime {ort_ms:.3f} ms: {ort_ms / bolt_ms:.2f}x")
+    notes = report.get("notes", {})
+    if partitions and notes.get("precision", "fp32") != "fp32" and notes.get("errors"):
+        worst = max(notes["errors"].values())
+        lines.append(f"computed in {notes['precision']}: off by at most {worst:.2%} of an output's range")
     if not partitions:
         lines.append("the whole model is left to ONNX Runtime; `bolt explain` says why")
     return "\n".join(lines)

@@ -32,7 +32,8 @@ class Options:
         budget_s: seconds of building and timing kernels; 0 takes the analytic pick, `math.inf` tries all.
         precision: arithmetic that may be used. "fp32" stays within the fp32 tolerance. On GPUs also "tf32"
             (products rounded to 11 bits), and "fp16" or "bf16" (weights, and values inside partitions, are
-            kept in 16 bits; sums and all other arithmetic stay fp32).
+            kept in 16 bits; sums and all other arithmetic stay fp32). "bf16" also on CPUs that multiply
+            such numbers (x86-avx512-bf16).
         threads: threads that kernels are tuned for; 0 means all cores the process may use.
         shapes: sample sizes for what the model leaves open: (input name, its dims) or (symbol, (size,)).
             Tuning uses them; other sizes still run.

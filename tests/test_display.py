@@ -41,6 +41,14 @@ def test_summary():
     assert "left to ONNX Runtime" in display.summary("x.bolt", {**REPORT, "partitions": ()})
 
 
+def test_summary_says_how_far_off_a_lower_precision_is():
+    notes = {"precision": "bf16", "errors": {"y": 0.001, "z": 0.0123}}
+    text = display.summary("x.bolt", {**REPORT, "notes": notes})
+    assert "computed in bf16: off by at most 1.23% of an output's range" in text
+    assert "off by" not in display.summary("x.bolt", {**REPORT, "notes": {**notes, "precision": "fp32"}})
+    assert "off by" not in display.summary("x.bolt", {**REPORT, "notes": notes, "partitions": ()})
+
+
 def test_explain_lists_kernels_by_time_and_reasons_together(capsys):
     display.explain(REPORT, every=False)
     out = capsys.readouterr().out
