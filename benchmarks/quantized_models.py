@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -20,6 +21,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 Feeds = Mapping[str, np.ndarray]
 
 KINDS = ("static", "dynamic")
+
+_SCALES_PER_CHANNEL = 13
+"""The opset that brought them."""
+
+_CONSTANTS_ARE_NO_INPUTS = 7
+"""Version of the file format from which on that holds here (4 at least)."""
 
 
 class _Samples(CalibrationDataReader):  # type: ignore[misc]
@@ -49,7 +56,7 @@ def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Pat
             onnx.save(_untyped_weights(onnx.load(model)), prepared)
             quantize_dynamic(prepared, place, weight_type=QuantType.QInt8, per_channel=True)
             return place
-        quant_pre_process(model, prepared, skip_symbolic_shape=True, skip_optimization=False)
+        quant_pre_process(_recent(model, Path(folder)), prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             place,
@@ -60,6 +67,21 @@ def quantize(model: Path, kind: str, feeds: Sequence[Feeds], place: Path) -> Pat
             per_channel=True,
         )
     onnx.checker.check_model(str(place))
+    return place
+
+
+def _recent(model: Path, folder: Path) -> Path:
+    """`model`, or a copy of it in a newer opset where its own has no scales per channel."""
+    loaded = onnx.load(model)
+    if any(o.domain in ("", "ai.onnx") and o.version >= _SCALES_PER_CHANNEL for o in loaded.opset_import):
+        return model
+    fed = {value.name for value in loaded.graph.input} - {t.name for t in loaded.graph.initializer}
+    kept = [value for value in loaded.graph.input if value.name in fed]
+    del loaded.graph.input[:]
+    loaded.graph.input.extend(kept)
+    loaded.ir_version = max(loaded.ir_version, _CONSTANTS_ARE_NO_INPUTS)
+    place = folder / "recent.onnx"
+    onnx.save(onnx.version_converter.convert_version(loaded, _SCALES_PER_CHANNEL), place)
     return place
 
 

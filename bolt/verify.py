@@ -32,12 +32,13 @@ FLIPS = 1e-3
 """Share of the elements that may be anything where an expression rounds inside: fp32 and float64 can end on
 different sides of the middle between two integers."""
 
-MODEL_TOLERANCE = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 2e-1}
+MODEL_TOLERANCE = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 3e-1}
 """Whole model against ONNX Runtime without optimizations, relative to the output's range, by precision. ONNX
 Runtime's own optimizations move fp32 outputs by up to 1.2e-4 (deep sigmoids), so 1e-5 would reject correct
 results; trained models stored in F16 are off by up to 6e-3, in BF16 by up to 4e-2. "int8" is for models that
-are quantized as they come: a value next to the middle of two integers may become either. An element also
-passes when it is this close relative to its own value."""
+are quantized as they come: a value next to the middle of two integers may become either, and inputs that
+differ by 1e-5 move ONNX Runtime's own outputs by up to 1.1e-1 there. An element also passes when it is this
+close relative to its own value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
