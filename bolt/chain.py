@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bolt import dims as D
+from bolt.dims import Dim
 from bolt.ops.spec import Spec
 from bolt.program import AnyStep, Program, Step, View
 
@@ -89,12 +90,12 @@ class Chain:
 
     Attributes:
         links: each reads what the one before writes, as operand 1.
-        images: how many.
+        images: how many; may be known at run time only.
         strip: most rows of the last link's output that are computed at a time.
     """
 
     links: tuple[Link, ...]
-    images: int
+    images: Dim
     strip: int
 
     @property

@@ -7,14 +7,16 @@ by an estimate of memory traffic; whether a chain ships is measured (`bolt.searc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from bolt import dims as D
 from bolt.chain import Chain, Link, capacities
 from bolt.graph.links import Images, Part, links, part
+from bolt.ops.conv import ConvSpec
 from bolt.ops.pointwise import FillSpec
+from bolt.ops.spec import Spec
 from bolt.program import AnyStep, Program, Step, View
 
 SHARE = 0.6
@@ -34,6 +36,15 @@ HEIGHTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """Where a program runs: a core's cache, the threads, and typical values of the symbols."""
+
+    l2_bytes: int
+    threads: int = 1
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A chain, and the indices of the steps it replaces; it takes the place of the last of them."""
 
@@ -41,9 +52,15 @@ class Found:
     steps: frozenset[int]
 
 
-def find(program: Program, l2_bytes: int, threads: int = 1) -> tuple[Found, ...]:
-    """The chains of `program` that are likely to pay, in the order they run in; no two share a step."""
-    finder = _Finder(program, l2_bytes, threads)
+def find(program: Program, l2_bytes: int, threads: int, sizes: Mapping[str, int]) -> tuple[Found, ...]:
+    """The chains of `program` that are likely to pay, in the order they run in; no two share a step.
+
+    Args:
+        l2_bytes: cache of a core.
+        threads: that run it.
+        sizes: typical values of the symbols.
+    """
+    finder = _Finder(program, Setting(l2_bytes, threads, sizes))
     return tuple(sorted(finder.chains(), key=lambda found: max(found.steps)))
 
 
@@ -63,10 +80,9 @@ def apply(program: Program, chains: Sequence[Found]) -> Program:
 class _Finder:
     """The readers and writers of every buffer of a program."""
 
-    def __init__(self, program: Program, l2_bytes: int, threads: int) -> None:
+    def __init__(self, program: Program, setting: Setting) -> None:
         self.program = program
-        self.l2_bytes = l2_bytes
-        self.threads = threads
+        self.setting = setting
         self.writers: dict[str, list[int]] = {}
         self.readers: dict[str, list[int]] = {}
         self.fills: dict[str, list[int]] = {}
@@ -111,8 +127,8 @@ class _Finder:
         return reader if D.equal(view.offset, reader.step.views[1].offset) else None
 
     def _is_large(self, view: View) -> bool:
-        elements = D.prod(view.dims)
-        return isinstance(elements, int) and elements * view.dtype.size_bytes > WORTH * self.l2_bytes
+        elements = D.evaluate(D.prod(view.dims), self.setting.sizes)
+        return elements * view.dtype.size_bytes > WORTH * self.setting.l2_bytes
 
     def _cut(self, run: Sequence[Part]) -> list[tuple[Sequence[Part], Chain]]:
         """The cut of `run` into chains and single steps that saves most."""
@@ -121,7 +137,7 @@ class _Finder:
             found = best[end - 1]
             for start in range(end - 2, max(-1, end - 1 - MOST_LINKS), -1):
                 chain = self._chain(run[start:end])
-                saved = best[start][0] + (saved_bytes(chain, self.threads) if chain else 0.0)
+                saved = best[start][0] + (saved_bytes(chain, self.setting) if chain else 0.0)
                 if chain is not None and saved > found[0]:
                     found = saved, [*best[start][1], (run[start:end], chain)]
             best.append(found)
@@ -133,15 +149,22 @@ class _Finder:
         if linked is None:
             return None
         last, found = linked
-        height = _height(found, last, SHARE * self.l2_bytes - weight_bytes(found))
+        height = _height(found, last, SHARE * self.setting.l2_bytes - weight_bytes(found))
         return None if height is None else Chain(links=found, images=last.count, strip=height)
 
 
 def _height(chain: Sequence[Link], last: Images, room: float) -> int | None:
     """The tallest strips with which `chain` touches no more than `room` bytes."""
-    heights = sorted({*(h for h in HEIGHTS if h < last.rows), last.rows})
+    tile = max(_tile_rows(link.spec) for link in chain)
+    heights = sorted({*(h for h in HEIGHTS if h < last.rows and h % tile == 0), last.rows})
     fitting = [h for h in heights if _touched(chain, h) <= room]
     return fitting[-1] if fitting else None
+
+
+def _tile_rows(spec: Spec) -> int:
+    """Rows that the best kernels compute together: Winograd's work on tiles."""
+    tiled = isinstance(spec, ConvSpec) and not spec.is_depthwise and spec.kernel == (3, 3)
+    return 4 if tiled and isinstance(spec, ConvSpec) and spec.stride == spec.dilation == (1, 1) else 1
 
 
 def _touched(chain: Sequence[Link], height: int) -> int:
@@ -164,27 +187,27 @@ def weight_bytes(chain: Sequence[Link]) -> int:
     return sum(size * dtype.size_bytes for size, dtype in sizes)
 
 
-def saved_bytes(chain: Chain, threads: int) -> float:
+def saved_bytes(chain: Chain, setting: Setting) -> float:
     """How much less a chain costs than its steps one by one, in bytes moved; a rough estimate."""
-    rows = chain.links[-1].rows
-    strips = -(-rows // chain.strip)
-    if strips * chain.images * threads == 1:
+    images = D.evaluate(chain.images, setting.sizes)
+    strips = -(-chain.links[-1].rows // chain.strip)
+    if strips * images * setting.threads == 1:
         return 0.0  # nothing is cut
     saved = 0.0
     for link, reader in pairwise(chain.links):
         again = max(0, reader.window.extent - reader.window.stride)
         saved += 2 * _row_bytes(link) * (link.rows - NEAR * again * strips)
     cost = NEAR * weight_bytes(chain.links) + CALL_BYTES * len(chain.links)
-    return chain.images * (saved - strips * cost) - _extra_flops(chain, threads) / FLOPS_PER_BYTE
+    return images * (saved - strips * cost) - _extra_flops(chain, images, setting) / FLOPS_PER_BYTE
 
 
-def _extra_flops(chain: Chain, threads: int) -> float:
+def _extra_flops(chain: Chain, images: int, setting: Setting) -> float:
     """What sharing rows between threads adds: uneven shares, and rows that two threads need."""
-    if threads == 1:
+    if setting.threads == 1:
         return 0.0
-    share = -(-chain.images * chain.links[-1].rows // threads)
+    share = -(-images * chain.links[-1].rows // setting.threads)
     needed, extra = capacities([link.window for link in chain.links], share), 0.0
     for link, rows in zip(chain.links, needed, strict=True):
-        whole = chain.images * link.rows
-        extra += link.step.spec.flops() * max(0.0, rows * threads / whole - 1)
+        flops = link.step.bound(setting.sizes).flops()
+        extra += flops * max(0.0, rows * setting.threads / (images * link.rows) - 1)
     return extra

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from bolt import dims as D
 from bolt.chain import Kept, Link, Window
 from bolt.dims import Dim
 from bolt.ops.conv import ConvSpec
@@ -19,14 +20,14 @@ from bolt.ops.pointwise import CopySpec, PointwiseSpec
 from bolt.ops.rows import NormSpec, SoftmaxSpec
 from bolt.ops.spatial import PoolSpec
 from bolt.ops.spec import Spec
-from bolt.program import AnyStep, Step, View
+from bolt.program import AnyStep, Step, View, divides
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """So many images of so many rows."""
+    """So many images (known at run time at the latest) of so many rows."""
 
-    count: int
+    count: Dim
     rows: int
 
 
@@ -43,16 +44,22 @@ class Part:
 
 def part(index: int, step: AnyStep) -> Part | None:
     """The step as a possible link, or None."""
-    if not isinstance(step, Step) or not _is_static(step) or len(step.views) < 2:
+    if not isinstance(step, Step) or len(step.views) < 2 or not set(step.constants) <= {2}:
         return None
     spec = step.spec
-    if isinstance(spec, ConvSpec):
-        return _spatial(index, step, spec.pad[0], (spec.kernel[0] - 1) * spec.dilation[0] + 1, spec.stride[0])
-    if isinstance(spec, PoolSpec):
-        # Pooling knows the border by the input's extent, which a strip does not have at the top.
-        extent = (spec.kernel[0] - 1) * spec.dilation[0] + 1
-        return None if spec.pad[0] or spec.pad_end[0] else _spatial(index, step, 0, extent, spec.stride[0])
-    return Part(index, step, Window()) if _is_pixelwise(spec) else None
+    if isinstance(spec, (ConvSpec, PoolSpec)):
+        return _spatial(index, step, spec) if _is_static(step, 0) else None
+    outermost = 2 if _is_rowwise(spec) else _outermost(step.views[0].dims)
+    return Part(index, step, Window()) if _is_pixelwise(spec) and _is_static(step, outermost) else None
+
+
+def _is_static(step: Step, outermost: int) -> bool:
+    """Whether everything is known but the extent of one axis."""
+    views = [v for i, v in enumerate(step.views) if i not in step.constants]
+    numbers = [
+        n for v in views for n in (*v.dims[:outermost], *v.dims[outermost + 1 :], *v.strides, v.offset)
+    ]
+    return D.is_static(*numbers)
 
 
 def _is_pixelwise(spec: Spec) -> bool:
@@ -68,15 +75,13 @@ def _is_rowwise(spec: Spec) -> bool:
     return isinstance(spec, (GemmSpec, NormSpec, SoftmaxSpec))
 
 
-def _spatial(index: int, step: Step, before: int, extent: int, stride: int) -> Part:
+def _spatial(index: int, step: Step, spec: ConvSpec | PoolSpec) -> Part | None:
+    kernel, before = spec.kernel[0], spec.pad[0]
+    if isinstance(spec, PoolSpec) and (before or spec.pad_end[0]):
+        return None  # pooling knows the border by the input's extent, which a strip does not have at the top
+    window = Window(stride=spec.stride[0], before=before, extent=(kernel - 1) * spec.dilation[0] + 1)
     count, rows, taken = (step.views[i].dims[a] for i, a in ((0, 0), (0, 1), (1, 1)))
-    window = Window(stride=stride, before=before, extent=extent)
-    return Part(index, step, window, Images(_int(count), _int(rows)), Images(_int(count), _int(taken)))
-
-
-def _is_static(step: Step) -> bool:
-    known = not step.spec.dynamic() and all(isinstance(v.offset, int) for v in step.views)
-    return known and set(step.constants) <= {2}
+    return Part(index, step, window, Images(count, _int(rows)), Images(count, _int(taken)))
 
 
 def links(parts: Sequence[Part]) -> tuple[Images, tuple[Link, ...]] | None:
@@ -103,15 +108,17 @@ def _images(parts: Sequence[Part]) -> list[Images] | None:
         found[i] = found[i] or found[i - 1]
     for i in range(len(parts) - 2, -1, -1):
         found[i] = found[i] or parts[i + 1].source or found[i + 1]
-    known = [images or Images(1, _matrix_rows(parts)) for images in found]
-    is_one = len({images.count for images in known}) == 1
-    return known if is_one and known[-1].count * known[-1].rows > 1 else None
+    matrix = _matrix(parts)
+    known = [images for images in (images or matrix for images in found) if images is not None]
+    fit = len(known) == len(found) and all(D.equal(known[0].count, images.count) for images in known)
+    return known if fit and (known[-1].rows > 1 or known[-1].count != 1) else None
 
 
-def _matrix_rows(parts: Sequence[Part]) -> int:
-    """The rows of the matrices that `parts` write, none of which is an image."""
+def _matrix(parts: Sequence[Part]) -> Images | None:
+    """The matrices that `parts` write, none of which is an image."""
     dims = next((p.step.views[0].dims[2:3] for p in parts if _is_rowwise(p.step.spec)), None)
-    return _int((dims or parts[0].step.views[0].dims)[0])
+    rows = (dims or parts[0].step.views[0].dims)[0]
+    return Images(1, rows) if isinstance(rows, int) else None
 
 
 def _link(part: Part, images: Images) -> Link | None:
@@ -119,7 +126,7 @@ def _link(part: Part, images: Images) -> Link | None:
     if part.source is not None:
         axes: tuple[int | None, int, int] | None = (0, 1, 1)
     else:
-        dims = [_int(d) for d in part.step.views[0].dims]
+        dims = part.step.views[0].dims
         axes = _row_axes(dims, images, 2 if _is_rowwise(part.step.spec) else _outermost(dims))
     if axes is None:
         return None
@@ -139,22 +146,23 @@ def _link(part: Part, images: Images) -> Link | None:
     )
 
 
-def _outermost(dims: Sequence[int]) -> int:
+def _outermost(dims: Sequence[Dim]) -> int:
     return next((a for a, d in enumerate(dims) if d != 1), 0)
 
 
-def _row_axes(dims: Sequence[int], images: Images, axis: int) -> tuple[int | None, int, int] | None:
+def _row_axes(dims: Sequence[Dim], images: Images, axis: int) -> tuple[int | None, int, int] | None:
     """(axis of images unless merged with rows, axis of rows, how many of its indices a row is).
 
     Args:
         axis: the outermost one.
     """
-    if images.count > 1 and images.rows > 1 and dims[axis] == images.count:
-        following = dims[axis + 1] if axis + 1 < len(dims) else 0
-        fits = following > 0 and following % images.rows == 0
-        return (axis, axis + 1, following // images.rows) if fits else None
-    total = images.count * images.rows
-    return None if dims[axis] % total else (None, axis, dims[axis] // total)
+    if images.count != 1 and images.rows > 1 and D.equal(dims[axis], images.count):
+        following = dims[axis + 1] if axis + 1 < len(dims) else 1
+        fits = isinstance(following, int) and following % images.rows == 0
+        return (axis, axis + 1, _int(following) // images.rows) if fits else None
+    total = D.mul(images.count, images.rows)
+    quantum = D.floordiv(dims[axis], total) if divides(total, dims[axis]) else None
+    return (None, axis, quantum) if isinstance(quantum, int) else None
 
 
 def _moves(view: View, image_axis: int | None, row_axis: int, quantum: int, rows: int) -> tuple[int, int]:

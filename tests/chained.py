@@ -15,14 +15,14 @@ L2_BYTES = 24 << 10
 
 
 def find(
-    program: Program, monkeypatch: Any, *, l2_bytes: int = L2_BYTES, threads: int = 2
+    program: Program, monkeypatch: Any, *, l2_bytes: int = L2_BYTES, threads: int = 2, **sizes: int
 ) -> tuple[chains.Found, ...]:
     """Chains of small images: calls and rows computed twice cost nothing, and every image is large."""
     monkeypatch.setattr(chains, "CALL_BYTES", 0)
     monkeypatch.setattr(chains, "NEAR", 0.0)
     monkeypatch.setattr(chains, "WORTH", 0.0)
     monkeypatch.setattr(chains, "FLOPS_PER_BYTE", 1e9)
-    return chains.find(program, l2_bytes, threads)
+    return chains.find(program, l2_bytes, threads, sizes)
 
 
 def conv(
@@ -33,8 +33,8 @@ def conv(
 
 
 def inverted(
-    images: int = 1, height: int = 13, width: int = 9, *, kernel: int = 3, stride: int = 1, dilation: int = 1,
-    channels: int = 5, wide: int = 20,
+    images: int | str = 1, height: int = 13, width: int = 9, *, kernel: int = 3, stride: int = 1,
+    dilation: int = 1, channels: int = 5, wide: int = 20,
 ) -> Any:  # fmt: skip
     """Expand, depthwise, project: MobileNet's block, with its residual where dims allow."""
     b = ModelBuilder()
@@ -50,7 +50,7 @@ def inverted(
     return b.output(b.add("Add", x, y) if stride == 1 else y).model()
 
 
-def plain_convs(images: int = 1, height: int = 15, width: int = 8, *, channels: int = 6) -> Any:
+def plain_convs(images: int | str = 1, height: int = 15, width: int = 8, *, channels: int = 6) -> Any:
     """Windows of several sizes, one after the other, then pooling."""
     b = ModelBuilder()
     y = b.input("x", [images, channels, height, width])
@@ -71,7 +71,7 @@ def mlp(rows: int = 37, channels: int = 12, wide: int = 40) -> Any:
     return b.output(b.add("Add", b.add("Mul", y, b.constant(0.5, np.float32)), x)).model()
 
 
-def gated(images: int = 2, height: int = 7, width: int = 6, channels: int = 10) -> Any:
+def gated(images: int | str = 2, height: int = 7, width: int = 6, channels: int = 10) -> Any:
     """An expression on an image in front of a product, as in squeeze and excitation."""
     b = ModelBuilder()
     x = b.input("x", [images, channels, height, width])

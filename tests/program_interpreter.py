@@ -139,7 +139,7 @@ def _bordered(spec: Any, index: int, array: np.ndarray) -> tuple[Any, np.ndarray
 
 def _run_chain(chain: Chain, memory: Memory) -> None:
     """Strip by strip; a row that is not kept between two strips is NaN."""
-    for image in range(chain.images):
+    for image in range(memory.value(chain.images)):
         kept = [np.empty(0)] * len(chain.links)
         done = [0] * len(chain.links)
         for top in range(0, chain.links[-1].rows, chain.strip):

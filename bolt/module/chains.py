@@ -12,11 +12,12 @@ _IN_MEMORY = -1
 
 
 def chain_lines(
-    chain: Chain, kernels: Sequence[str], addresses: Sequence[Sequence[str]], alignment: int
+    chain: Chain, images: str, kernels: Sequence[str], addresses: Sequence[Sequence[str]], alignment: int
 ) -> list[str]:
     """The statements that run `chain`; `context`, `scratch` and `size` are at hand.
 
     Args:
+        images: how many images there are.
         kernels: function of each link.
         addresses: of each link, where its operands are; of what stays inside the chain it does not matter.
         alignment: bytes at whose multiples kept images start.
@@ -40,7 +41,7 @@ def chain_lines(
     return [
         *lines,
         f"static const BoltLink links[] = {_braced(*table)};",
-        f"static const BoltChain chain = {_braced('links', len(table), chain.images, chain.strip, at[-1])};",
+        f"const BoltChain chain = {_braced('links', len(table), images, chain.strip, at[-1])};",
         f"char* const* const addresses[] = {_braced(*pointers)};",
     ]
 

@@ -198,7 +198,8 @@ class _Renderer:
     def _positive(self, scope: Scope) -> list[str]:
         """Every run-time extent must be at least 1: kernels rely on it."""
         extents: dict[str, None] = {}
-        for step in self._kernel_steps():
+        whole = [s.links[-1].step if isinstance(s, Chain) else s for s in self.program.steps]
+        for step in (s for s in whole if isinstance(s, Step)):
             for d in step.views[0].dims:
                 if not isinstance(d, int):
                     extents.setdefault(scope.cxx(d))
@@ -299,7 +300,8 @@ class _Renderer:
     def _chain(self, index: int, chain: Chain) -> dict[str, Any]:
         chosen = [self.candidates[link.spec.key] for link in chain.links]
         addresses = [self._pointers(link.step, c) for link, c in zip(chain.links, chosen, strict=True)]
-        lines = chain_lines(chain, [c.name for c in chosen], addresses, self.dialect.alignment)
+        images = self.scope.cxx(chain.images)
+        lines = chain_lines(chain, images, [c.name for c in chosen], addresses, self.dialect.alignment)
         bound = [link.step.bound(self.sample) for link in chain.links]
         parallel = sum(estimate_ns(b.flops(), b.bytes(), self.target) for b in bound) > PARALLEL_NS
         lines.append(

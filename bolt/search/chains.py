@@ -118,7 +118,7 @@ class Contest:
     def _found(self, program: Program) -> tuple[Found, ...]:
         if not worth_finding(self.target, self.options):
             return ()
-        return find(program, self.target.l2_bytes, self.options.thread_count)
+        return find(program, self.target.l2_bytes, self.options.thread_count, self.sizes)
 
     def _select(self, wanted: Sequence[Problem], share: float) -> dict[str, Choice]:
         options = replace(self.options, budget_s=self.options.budget_s * share)

@@ -40,11 +40,11 @@ def chains_of(program: Program) -> list[Chain]:
     return [s for s in program.steps if isinstance(s, Chain)]
 
 
-def same(program: Program, inputs: Any, found: Any) -> None:
+def same(program: Program, inputs: Any, found: Any, **sizes: int) -> None:
     """Whole images, strips, and strips with shared memory give the same."""
     want = program_interpreter.run(program, inputs)
     changed = chains.apply(program, found)
-    for memory in (None, plan(changed, {})):
+    for memory in (None, plan(changed, sizes)):
         for got, expected in zip(program_interpreter.run(changed, inputs, memory), want, strict=True):
             # Whole images are rounded to fp32 between steps, the interpreter's strips are not.
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
@@ -87,7 +87,7 @@ def test_a_chain_takes_the_place_of_its_steps_and_of_the_clearing_of_borders(mon
 
 def test_the_estimate_leaves_small_images_alone() -> None:
     (program,) = programs(chained.inverted())
-    assert chains.find(program, 1 << 20) == ()
+    assert chains.find(program, 1 << 20, 1, {}) == ()
 
 
 def test_a_vector_has_no_rows(monkeypatch: Any) -> None:
@@ -104,13 +104,25 @@ def test_an_image_that_two_steps_read_stays_in_memory(monkeypatch: Any) -> None:
             assert len(readers) == 1
 
 
-def test_run_time_dims_make_no_chains(monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("dims", "count"), [(["n", 4, 8, 8], 1), ([1, 4, "h", 8], 0), ([1, 4, 8, "w"], 0)])
+def test_only_the_batch_may_be_known_at_run_time(dims: list[Any], count: int, monkeypatch: Any) -> None:
     b = onnx_models.ModelBuilder()
-    y = b.input("x", ["n", 4, 8, 8])
+    y = b.input("x", dims)
     for name in "ab":
         y = chained.conv(b, y, name, (4, 4, 3, 3), pads=[1] * 4)
-    (program,) = programs(b.output(y).model())
-    assert chained.find(program, monkeypatch) == ()
+    sizes = {d: 8 for d in dims if isinstance(d, str)}
+    (program,) = covered(b.output(y).model(), **sizes).programs
+    assert len(chained.find(program, monkeypatch, **sizes)) == count
+
+
+@pytest.mark.parametrize("build", [chained.inverted, chained.plain_convs, chained.gated])
+def test_a_batch_known_at_run_time(build: Any, monkeypatch: Any) -> None:
+    model = build("n")
+    (program,) = covered(model, n=3).programs
+    found = chained.find(program, monkeypatch, n=3)
+    assert found
+    for n in (1, 3):
+        same(program, list(onnx_models.feeds(model, n=n).values()), found, n=n)
 
 
 def test_strips_shrink_with_the_cache(monkeypatch: Any) -> None:
@@ -147,8 +159,13 @@ def test_a_chain_that_nothing_cuts_saves_nothing(monkeypatch: Any) -> None:
 def test_rows_that_threads_share_unevenly_cost(monkeypatch: Any) -> None:
     (program,) = programs(chained.inverted(height=14))
     chain = chained.find(program, monkeypatch)[-1].chain
-    saved = [chains.saved_bytes(replace(chain, strip=7), threads) for threads in (1, 2, 3)]
+    saved = [
+        chains.saved_bytes(replace(chain, strip=7), chains.Setting(1 << 20, threads)) for threads in (1, 2, 3)
+    ]
     monkeypatch.setattr(chains, "FLOPS_PER_BYTE", 1.0)
-    lost = [s - chains.saved_bytes(replace(chain, strip=7), t) for s, t in zip(saved, (1, 2, 3), strict=True)]
+    lost = [
+        s - chains.saved_bytes(replace(chain, strip=7), chains.Setting(1 << 20, t))
+        for s, t in zip(saved, (1, 2, 3), strict=True)
+    ]
     assert lost[0] == pytest.approx(0, abs=1)
     assert lost[0] < lost[1] < lost[2]

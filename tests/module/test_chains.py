@@ -33,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TARGET = host.portable()
 
 
-def compiled(programs: Sequence[Program], cache: Path) -> list[Compiled]:
+def compiled(programs: Sequence[Program], cache: Path, **sizes: int) -> list[Compiled]:
     """Modules of programs, with the kernels that look best."""
     compiler, store = host.find_compiler(), build.store(cache)
     specs = {spec.key: spec for program in programs for spec in all_specs(program)}
@@ -43,7 +43,7 @@ def compiled(programs: Sequence[Program], cache: Path) -> list[Compiled]:
     for candidate, binary in zip(best, binaries, strict=True):
         assert isinstance(binary, build.Binary), binary
         chosen[candidate.spec.key] = candidate, (binary.path,)
-    return [compile_module(p, chosen, TARGET, {}, compiler=compiler, cache=store) for p in programs]
+    return [compile_module(p, chosen, TARGET, sizes, compiler=compiler, cache=store) for p in programs]
 
 
 def with_strips(program: Program, found: Sequence[chains.Found], height: int) -> Program:
@@ -106,3 +106,18 @@ def test_a_chain_is_rendered_the_same_twice(cache: Path, monkeypatch: pytest.Mon
         (built,) = compiled([chains.apply(program, chained.find(program, monkeypatch))], cache)
         texts.append(built.text)
     assert texts[0] == texts[1]
+
+
+def test_a_batch_known_at_run_time(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = chained.inverted("n", 6, 5)
+    (program,) = covered(graph, n=2).programs
+    changed = with_strips(program, chained.find(program, monkeypatch, n=2), 4)
+    plain, built = compiled([program, changed], cache, n=2)
+    with (
+        load(plain.path, plain.weights, cache_root=cache) as reference,
+        load(built.path, built.weights, cache_root=cache) as module,
+    ):
+        for n in (1, 3):
+            inputs = list(onnx_models.feeds(graph, n=n).values())
+            for threads in THREADS:
+                np.testing.assert_array_equal(module.run(inputs, threads=threads), reference.run(inputs))

@@ -120,7 +120,7 @@ static inline void bolt_chain_strip(const BoltChainCall* call, char* own, BoltSt
   }
 }
 
-// Share `part` of the rows of all images, cut evenly into strips.
+// Share `part` of the rows of all images.
 static inline void bolt_chain_part(void* arg, size_t part) {
   const BoltChainCall* call = static_cast<const BoltChainCall*>(arg);
   const BoltChain& chain = *call->chain;
@@ -130,11 +130,10 @@ static inline void bolt_chain_part(void* arg, size_t part) {
   for (int32_t i = 0; i + 1 < chain.count; i++) bolt_chain_clear(chain.links[i], own + chain.links[i].at);
   for (int64_t at = static_cast<int64_t>(part) * all / call->parts; at < end;) {
     const int64_t image = at / rows, top = at % rows, height = bolt_min(rows - top, end - at);
-    const int64_t count = (height + chain.strip - 1) / chain.strip;
     BoltStrip strips[kBoltLinks];
     for (BoltStrip& strip : strips) strip = {INT64_MIN, INT64_MIN};
-    for (int64_t i = 0; i < count; i++)
-      bolt_chain_strip(call, own, strips, image, top + i * height / count, top + (i + 1) * height / count);
+    for (int64_t y = top; y < top + height; y += chain.strip)
+      bolt_chain_strip(call, own, strips, image, y, bolt_min(y + chain.strip, top + height));
     at += height;
   }
 }
