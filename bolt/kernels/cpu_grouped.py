@@ -88,7 +88,7 @@ class CpuGrouped:
         if 2 not in spec.constants:
             return self._no("the weights are not constant")
         sizes, lanes = _Sizes.of(spec, target), target.vector_lanes
-        if sizes.k >= lanes or lanes % sizes.k:
+        if sizes.together < 2:
             return self._no(f"groups of {sizes.k} output channels do not share vectors of {lanes}")
         if sizes.c * sizes.together > lanes:
             return self._no(f"the {sizes.c} input channels of {sizes.together} groups do not fit a vector")
@@ -165,12 +165,13 @@ class CpuGrouped:
         """Weights as (vectors, r, c / groups, s, lanes)."""
         assert isinstance(spec, ConvSpec)
         sizes, lanes = _Sizes.of(spec, target), target.vector_lanes
-        weights = constants[2]
-        padded = np.zeros((sizes.vectors * lanes, *weights.shape[1:]), np.float32)
-        padded[: len(weights)] = weights
+        weights, used = constants[2], sizes.together * sizes.k
+        every = np.zeros((sizes.vectors * used, *weights.shape[1:]), np.float32)
+        every[: len(weights)] = weights
+        padded = np.zeros((sizes.vectors, lanes, *weights.shape[1:]), np.float32)
+        padded[:, :used] = every.reshape(sizes.vectors, used, *weights.shape[1:])
         packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
-        by_vector = padded.reshape(sizes.vectors, lanes, *weights.shape[1:])
-        packed[2] = by_vector.transpose(0, 3, 2, 4, 1).ravel()
+        packed[2] = padded.transpose(0, 3, 2, 4, 1).ravel()
         return packed
 
     def scratch_bytes(self, spec: Spec, config: GroupedConfig, target: Target) -> int:
@@ -193,4 +194,5 @@ def _conflicts(spec: ConvSpec, columns: int) -> float:
 
 def _spread(sizes: _Sizes, lanes: int, j: int) -> str:
     """Which lane of the input each lane of the output takes for value `j` of the reduction."""
-    return ", ".join(str(lane // sizes.k * sizes.c + j) for lane in range(lanes))
+    used = sizes.together * sizes.k
+    return ", ".join(str(lane // sizes.k * sizes.c + j if lane < used else 0) for lane in range(lanes))
