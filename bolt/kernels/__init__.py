@@ -7,6 +7,7 @@ from bolt.kernels.cpu_conv import CpuConv
 from bolt.kernels.cpu_conv_transpose import CpuConvTranspose
 from bolt.kernels.cpu_copy import CpuCopy
 from bolt.kernels.cpu_depthwise import CpuDepthwise
+from bolt.kernels.cpu_depthwise_words import CpuDepthwiseWords
 from bolt.kernels.cpu_fill import CpuFill
 from bolt.kernels.cpu_gather import CpuGather
 from bolt.kernels.cpu_gemm import CpuGemm
@@ -58,6 +59,7 @@ CPU_FAMILIES: tuple[Family, ...] = (
     CpuConv(),
     CpuWinograd(),
     CpuDepthwise(),
+    CpuDepthwiseWords(),
     CpuGrouped(),
     CpuNarrowConv(),
     CpuConvTranspose(),

@@ -55,12 +55,8 @@ class Product:
 
 FLOATS = Product(a=F32, b=F32, size=1)
 PAIRS = Product(a=BF16, b=BF16, size=2)
-PRODUCTS = (
-    FLOATS,
-    PAIRS,
-    Product(a=U8, b=S8, size=4),
-    Product(a=S8, b=S8, size=4, shift=128),
-)
+BYTES = (Product(a=U8, b=S8, size=4), Product(a=S8, b=S8, size=4, shift=128))
+PRODUCTS = (FLOATS, PAIRS, *BYTES)
 
 
 def product_of(spec: Spec) -> Product | None:

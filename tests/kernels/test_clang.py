@@ -10,6 +10,7 @@ from kernels.harness import ALL_TARGETS, TOLERANCES, check
 from kernels.samples import SAMPLES
 
 from bolt.kernels.cpu_conv import CpuConv
+from bolt.kernels.cpu_depthwise_words import CpuDepthwiseWords
 from bolt.kernels.cpu_winograd import CpuWinograd
 from bolt.kernels.products import PRODUCTS
 from bolt.target import Target, detect
@@ -41,3 +42,6 @@ def test_products(target: Target) -> None:
         check(CpuConv(), spec, target=target)
         if product.a.is_float:
             check(CpuWinograd(), spec, target=target, exact=False, tolerance=4 * TOLERANCES[product.a])
+        else:
+            depthwise = replace(conv, c=21, k=21, groups=21, k_wide=0, a=product.a, b=product.b)
+            check(CpuDepthwiseWords(), depthwise.spec(), target=target)
