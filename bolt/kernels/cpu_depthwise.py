@@ -94,8 +94,11 @@ class CpuDepthwise:
         n, p = (d or 1 for d in spec.out.dims[:2])
         columns = spec.out.dims[2] or ASSUMED_COLUMNS
         macs = config.mr * s
-        loads = s + (_values(spec, config.mr) if config.reuse else macs)
-        tile = r * max(macs / target.fma_ports, loads / 2, (macs + loads) / ISSUE, 4.0 * s) + 12
+        values = _values(spec, config.mr) if config.reuse else macs
+        loads = s + values
+        converted = 0 if spec.operands[1].dtype is F32 else 2 * values
+        issued = (macs + loads + converted) / ISSUE
+        tile = r * max(macs / target.fma_ports, loads / 2, converted / 2, issued, 4.0 * s) + 12
         tile += config.mr * (1 + epilogue_cycles(spec.epilogue))
         vectors = -(-channels // target.vector_lanes)
         tiles = n * p * -(-columns // config.mr)

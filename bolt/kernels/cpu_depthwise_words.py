@@ -96,7 +96,7 @@ class CpuDepthwiseWords:
         shuffles = blocks * 2 * pixels + vectors * words
         products = vectors * mr * groups
         row = max(products / target.fma_ports, shuffles / 2, (products + shuffles + blocks * pixels) / 4)
-        tile = r * row + vectors * mr * (2 + epilogue_cycles(spec.epilogue)) + 12 * blocks + 20
+        tile = r * row + vectors * mr * (1 + epilogue_cycles(spec.epilogue)) + 12 * blocks + 20
         sizes = [o.dtype.size_bytes for o in spec.operands[:2]]
         moved = sizes[0] + sizes[1] * spec.stride[0] * step
         traffic = (spec.out.dims[3] or 1) * n * p * columns * moved / L2_BYTES_PER_CYCLE
