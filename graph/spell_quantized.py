@@ -52,8 +52,8 @@ class QuantizedSpelling(ir.passes.InPlacePass):
 
         QLinearConv(x, sx, zx, w, sw, zw, sy, zy)  =  quantize(Conv(dequantize(x), dequantize(w)), sy, zy)
 
-    Dynamic quantization becomes the arithmetic that finds the scale, and MatMulInteger a product of integers
-    without their zero points:
+    Dynamic quantization becomes the arithmetic that finds the scale, and MatMulInteger (like ConvInteger) a
+    product of integers without their zero points:
 
         (x - z) @ w  =  x @ w - z * sum(w)
     """
@@ -170,15 +170,15 @@ def _byte(node: ir.Node, value: ir.Value) -> ir.Value:
     return out
 
 
-def _matmul_integer(node: ir.Node) -> bool:
+def _integer_product(node: ir.Node) -> bool:
     """Casts to float of the integer product become the product without zero points."""
     integers, zero = constant(operand(node, 1)), operand(node, 3)
     zeros = np.zeros((), np.int8) if zero is None else constant(zero)
     weights = signed_weights(integers, zeros)
     users = [use.node for use in node.outputs[0].uses()]
-    if weights is None or weights.ndim != 2 or node.outputs[0].is_graph_output():
+    if weights is None or node.outputs[0].is_graph_output():
         return False
-    if not users or any(not _casts_to_float(user) for user in users):
+    if not users or not all(_casts_to_float(user) for user in users) or not _fits(node, weights):
         return False
     product = _sums(node, weights)
     for user in dict.fromkeys(users):
@@ -186,21 +186,34 @@ def _matmul_integer(node: ir.Node) -> bool:
     return True
 
 
+def _fits(node: ir.Node, weights: np.ndarray) -> bool:
+    """Whether there is a product of these dims. Padding needs to know what stands for zero."""
+    if node.op_type == "MatMulInteger":
+        return weights.ndim == 2
+    padded = any(attr(node, "pads", ())) or attr(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    zero = operand(node, 2)
+    return weights.ndim in (3, 4) and not (padded and zero is not None and constant(zero) is None)
+
+
 def _sums(node: ir.Node, weights: np.ndarray) -> ir.Value:
     graph, stem, zero = node.graph, node.name or node.op_type, operand(node, 2)
     assert graph is not None
+    is_conv = node.op_type == "ConvInteger"
     real = ir.TensorType(ir.DataType.FLOAT)
     fixed = constant(zero)
     scale = add_constant(graph, np.ones(1, np.float32), f"{stem}_scale")
     packed = add_constant(graph, weights, f"{stem}_weights")
-    point = int(fixed.reshape(-1)[0]) if fixed is not None else 0
-    out = insert_before(
-        node, "QuantizedMatMul", [node.inputs[0], packed, scale], {"zero_point": point}, name=stem
-    )
+    stated = {a.name: a.value for a in node.attributes.values() if a.name != "kernel_shape"}
+    stated["zero_point"] = int(fixed.reshape(-1)[0]) if fixed is not None else 0
+    op_type = "QuantizedConv" if is_conv else "QuantizedMatMul"
+    out = insert_before(node, op_type, [node.inputs[0], packed, scale], stated, name=stem)
     out.type = real
     if zero is None or fixed is not None:
         return out
-    sums = add_constant(graph, weights.astype(np.float32).sum(axis=0), f"{stem}_sums")
+    per_channel = weights.astype(np.float32).sum(axis=tuple(range(1, weights.ndim)) if is_conv else 0)
+    if is_conv:
+        per_channel = per_channel.reshape(-1, *(1,) * (weights.ndim - 2))
+    sums = add_constant(graph, per_channel, f"{stem}_sums")
     number = insert_before(node, "Cast", [zero], {"to": int(ir.DataType.FLOAT)}, name=stem)
     shift = insert_before(node, "Mul", [number, sums], name=stem)
     rest = insert_before(node, "Sub", [out, shift], name=stem)
@@ -242,6 +255,6 @@ def _replace(node: ir.Node, new: ir.Value) -> None:
 _SPELLINGS: Mapping[tuple[str, str], Callable[[ir.Node], bool]] = {
     **dict.fromkeys(_LINEAR, _linear),
     ("", "DynamicQuantizeLinear"): _dynamic_quantize,
-    ("", "MatMulInteger"): _matmul_integer,
+    **dict.fromkeys((("", "MatMulInteger"), ("", "ConvInteger")), _integer_product),
     (_VENDOR, "DynamicQuantizeMatMul"): _dynamic_matmul,
 }

@@ -314,6 +314,21 @@ def test_an_integer_product_that_is_read_as_such_stays_with_onnx_runtime() -> No
     assert not steps(found, "gemm")
 
 
+@pytest.mark.parametrize("fixed, pad, products", [(False, 0, 1), (True, 1, 1), (False, 1, 0)])
+def test_dynamically_quantized_convolutions(fixed: bool, pad: int, products: int) -> None:
+    b = QuantizedBuilder()
+    x = b.add("Tanh", b.input("x", [1, 4, 7, 6]))
+    integers, scale, zero = b.add("DynamicQuantizeLinear", x, outputs=3)
+    if fixed:
+        zero, scale = b.constant(100, np.uint8), b.constant(0.02, np.float32)
+        integers = b.add("QuantizeLinear", x, scale, zero)
+    weights = b.constant(b.random.integers(-127, 128, (6, 4, 3, 3)), np.int8)
+    product = b.add("Cast", b.add("ConvInteger", integers, weights, zero, pads=[pad] * 4), to=1)
+    model = b.output(b.add("Mul", product, b.add("Mul", scale, b.constant(0.01, np.float32)))).model()
+    found = check(model, step=0.05) if products else covered(model, conventions=INT8)
+    assert len(steps(found, "conv")) == products
+
+
 def test_integer_operators() -> None:
     """QLinearConv and its kin between quantized values."""
     b = QuantizedBuilder()
