@@ -10,7 +10,7 @@ from bolt.graph.attributes import attr
 from bolt.graph.rewrite import add_constant, insert_before, nodes_of, only_use, producer, replace
 from bolt.graph.shapes import Shapes, infer
 
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 class MoveMerging(ir.passes.InPlacePass):
@@ -27,7 +27,7 @@ class MoveMerging(ir.passes.InPlacePass):
         for node in nodes_of(model, "Transpose"):
             modified |= _merge_transposes(node)
         shapes = infer(model)
-        for node in nodes_of(model, *_RESHAPES):
+        for node in nodes_of(model, *RESHAPES):
             modified |= _merge_reshapes(node, shapes)
         return ir.passes.PassResult(model, modified=modified)
 
@@ -45,7 +45,7 @@ def _merge_transposes(node: ir.Node) -> bool:
 
 
 def _merge_reshapes(node: ir.Node, shapes: Shapes) -> bool:
-    first = producer(node.inputs[0], *_RESHAPES)
+    first = producer(node.inputs[0], *RESHAPES)
     extents = shapes.dims(node.outputs[0])
     if first is None or extents is None or only_use(first.outputs[0]) is None:
         return False

@@ -27,6 +27,8 @@ from bolt.graph.spell_norms import NormSpelling
 from bolt.graph.spell_quantized import QuantizedSpelling
 from bolt.graph.spell_softmax import SoftmaxSpelling
 from bolt.graph.spell_stft import StftSpelling
+from bolt.graph.swap_moves import MoveSwapping
+from bolt.graph.swap_products import ProductSwapping
 from bolt.graph.unflatten_products import ProductUnflattening
 from bolt.graph.unfold_norms import NormUnfolding
 
@@ -41,7 +43,9 @@ PASSES: tuple[ir.passes.PassBase, ...] = (
     SoftmaxGuardElimination(),
     PadFolding(),
     MoveMerging(),
+    MoveSwapping(),
     ProductUnflattening(),
+    ProductSwapping(),
     ConcatNesting(),
 )
 """Passes whose results are plain ONNX of the model's own opset."""

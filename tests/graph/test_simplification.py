@@ -16,6 +16,8 @@ from bolt.graph.nest_concats import ConcatNesting
 from bolt.graph.pipeline import CANONICAL, PASSES, optimize
 from bolt.graph.reshape_targets import ReshapeTargets
 from bolt.graph.shapes import infer
+from bolt.graph.swap_moves import MoveSwapping
+from bolt.graph.swap_products import ProductSwapping
 from bolt.graph.unflatten_products import ProductUnflattening
 
 I64, F = np.int64, np.float32
@@ -159,6 +161,71 @@ MOVES = {
 @pytest.mark.parametrize("name", MOVES)
 def test_reshapes_merge(name):
     assert after(around(MOVES[name], "N", 4, 5), MoveMerging(), N=3) == ["Relu", "Reshape", "Neg"]
+
+
+def perms(model: ir.Model) -> list[list[int]]:
+    return [list(n.attributes["perm"].value) for n in model.graph if n.op_type == "Transpose"]
+
+
+def test_splits_move_in_front_of_transposes():
+    """Heads joined with the batch, transposed, and split again."""
+    b = ModelBuilder()
+    joined = b.add("Reshape", b.input("x", [2, 3, 5, 4]), b.constant([6, 5, 4], I64))
+    split = b.add("Reshape", b.add("Transpose", joined, perm=[0, 2, 1]), b.constant([2, 3, 4, 5], I64))
+    proto = b.output(split, None).model()
+    assert after(proto, MoveSwapping()) == ["Reshape", "Reshape", "Transpose"]
+    model = load(proto)
+    for pass_ in (MoveSwapping(), MoveMerging(), IdentityElimination()):
+        pass_(model)
+    assert [n.op_type for n in model.graph] == ["Transpose"] and perms(model) == [[0, 1, 3, 2]]
+
+
+def test_joins_move_behind_transposes():
+    b = ModelBuilder()
+    heads = b.add("Transpose", b.input("x", ["N", 3, 5, 4]), perm=[2, 0, 1, 3])
+    rows = b.add("Reshape", heads, b.constant([5, -1, 12], I64))
+    proto = b.output(b.add("Transpose", rows, perm=[1, 0, 2]), None).model()
+    assert after(proto, MoveSwapping(), N=2) == ["Transpose", "Transpose", "Reshape"]
+    model = load(proto)
+    for pass_ in (MoveSwapping(), MoveMerging()):
+        pass_(model)
+    assert perms(model) == [[0, 2, 1, 3]]
+
+
+@pytest.mark.parametrize("target", [[3, 8, 5], [12, 10]], ids=str)
+def test_reshapes_that_cut_elsewhere_stay(target):
+    b = ModelBuilder()
+    x = b.add("Reshape", b.input("x", [120]), b.constant([6, 5, 4], I64))
+    y = b.add("Reshape", b.add("Transpose", x, perm=[0, 2, 1]), b.constant(target, I64))
+    assert after(b.output(y, None).model(), MoveSwapping()) == ["Reshape", "Transpose", "Reshape"]
+
+
+@pytest.mark.parametrize("bias", (False, True))
+@pytest.mark.parametrize("moved", (False, True))
+def test_products_and_transposes_of_rows(bias, moved):
+    """The transpose goes to where another move is, to the other side of the product where none is."""
+    b = ModelBuilder()
+    x = (
+        b.input("x", [2, 5, 12])
+        if not moved
+        else b.add("Reshape", b.input("x", [2, 5, 3, 4]), b.constant([2, 5, 12], I64))
+    )
+    y = x if moved else b.add("Transpose", b.add("Relu", x), perm=[1, 0, 2])
+    y = b.add("MatMul", y, b.weights("w", (12, 6)))
+    y = b.add("Add", b.weights("t", (6,)), y) if bias else y
+    y = b.add("Transpose", y, perm=[1, 0, 2]) if moved else y
+    ops = after(b.output(b.add("Neg", y), None).model(), ProductSwapping())
+    product = ["MatMul", *(["Add"] if bias else [])]
+    assert ops == (
+        ["Reshape", "Transpose", *product, "Neg"] if moved else ["Relu", *product, "Transpose", "Neg"]
+    )
+
+
+def test_products_that_a_transpose_does_not_pass():
+    b = ModelBuilder()
+    x = b.add("Relu", b.input("x", [2, 5, 5]))
+    y = b.add("MatMul", b.add("Transpose", x, perm=[0, 2, 1]), b.weights("w", (5, 6)))
+    assert after(b.output(y, None).model(), ProductSwapping()) == ["Relu", "Transpose", "MatMul"]
 
 
 def test_reshapes_with_two_dynamic_extents_stay():
