@@ -125,7 +125,7 @@ def _measured(
                 say=lambda line: click.echo(line, err=True),
             )  # fmt: skip
             return measure(wanted, plan(precision=precision or SUITES[suite].precision), conduct)
-    except BoltError as error:
+    except (BoltError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -228,7 +228,7 @@ def _words(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def _number(word: str) -> int:
     if not word.isdigit() or not int(word):
-        raise click.BadParameter(f"{word!r} is no number of threads")
+        raise click.BadParameter(f"{word!r} is no number from 1 on")
     return int(word)
 
 

@@ -59,6 +59,8 @@ def measure(subjects: Sequence[Subject], plan: Plan, conduct: Conduct = Conduct(
         ModelError: the file holds rows of another machine.
     """
     result = _begun(plan, conduct.out)
+    if conduct.out and not conduct.prepare:
+        result.save(conduct.out)  # a file that can't be written is told now
     jobs = [Job(subject=s, threads=t) for s in subjects for t in plan.threads]
     todo = [job for job in jobs if conduct.again or conduct.prepare or not _has(result, job, plan)]
     if len(todo) < len(jobs):

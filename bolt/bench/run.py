@@ -17,10 +17,10 @@ from bolt import driver
 from bolt.bench.child import Request
 from bolt.bench.engines import BOLT, Engine, usable
 from bolt.bench.machine import commit, facts
-from bolt.bench.opening import PRECISIONS
+from bolt.bench.opening import PRECISIONS, is_quantized
 from bolt.bench.result import Result, Row, rows
 from bolt.ep.artifact import Artifact
-from bolt.errors import BoltError
+from bolt.errors import BoltError, ModelError
 from bolt.graph.load import load
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
@@ -90,7 +90,7 @@ def bench(
     shapes: Mapping[str, Sequence[int] | int] | None = None,
     protocol: Protocol = DEFAULT,
     with_layers: bool = True,
-    precision: str = "fp32",
+    precision: str = "auto",
     progress: Progress = silent,
 ) -> Result:
     """Measures one model on sample inputs.
@@ -103,18 +103,21 @@ def bench(
         shapes: sizes of what the model leaves open, by input name or by symbol.
         protocol: rounds and lengths of the timing.
         with_layers: also time each step of a run.
-        precision: what bolt computes in: "fp32", "bf16", or "int8" for a model that comes quantized.
+        precision: what bolt computes in: "fp32", "bf16", or "int8" for a model that comes quantized; "auto"
+            is fp32, or int8 for such a model.
         progress: told how far it is.
 
     Raises:
         BoltError: the model can't be optimized, or a peer is unknown.
     """
     counts = (threads,) if isinstance(threads, int) else tuple(threads or (cores(),))
+    path = Path(model)
+    if precision == "auto":
+        precision = "int8" if is_quantized(path) else "fp32"
     plan = Plan(
         against=tuple(against), threads=counts, budget=budget, protocol=protocol, with_layers=with_layers,
         precision=precision,
     )  # fmt: skip
-    path = Path(model)
     chosen = make(shapes=shapes).shapes
     engines, missing = plan.engines()
     found = measure_model(path.stem, path, (sample_case(path, chosen),), plan, progress)
@@ -171,8 +174,10 @@ def prepared(model: Path, case: Case, plan: Plan, threads: int, progress: Progre
     """What is measured: bolt's package, tuned for a case, made or found in the cache.
 
     Raises:
-        BoltError: the model can't be optimized.
+        BoltError: the model can't be optimized, or is not quantized though that is what is to be measured.
     """
+    if plan.precision == "int8" and not is_quantized(model):
+        raise ModelError(f"{model} is not quantized; measure it in fp32 or bf16, or quantize it first")
     return driver.optimize(model, _options(case, plan, threads), progress)
 
 

@@ -97,6 +97,5 @@ class CudaConvDirect(DirectFamily):
     title = "Convolution by direct sums"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, ConvSpec):
-            return self.reject(f"computes conv, not {spec.op}")
+        assert isinstance(spec, ConvSpec)
         return self.reject("the padding is in memory" if spec.has_halo else cuda_pixels.obstacle(spec))

@@ -18,6 +18,5 @@ class CudaConvTranspose(DirectFamily):
     title = "Transposed convolution by direct sums"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, ConvTransposeSpec):
-            return self.reject(f"computes conv_transpose, not {spec.op}")
+        assert isinstance(spec, ConvTransposeSpec)
         return self.reject(cuda_pixels.obstacle(spec))

@@ -91,8 +91,7 @@ class CudaCopy(CudaFamily):
     op = "copy"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, CopySpec):
-            return self.reject(spec, "not a copy spec")
+        assert isinstance(spec, CopySpec)
         if not spec.epilogue.is_identity:
             return self.reject(spec, "a copy has no epilogue")
         if len(spec.operands) != 2 or spec.constants:

@@ -52,8 +52,9 @@ class CudaDepthwise(PixelFamily):
     op = "conv"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, ConvSpec) or not spec.is_depthwise:
-            return self.reject(f"computes depthwise convolutions, not {spec.op}")
+        assert isinstance(spec, ConvSpec)
+        if not spec.is_depthwise:
+            return self.reject("the convolution is not depthwise")
         return self.reject("the padding is in memory" if spec.has_halo else cuda_pixels.obstacle(spec))
 
     def configs(self, spec: Spec, target: Target) -> Sequence[DepthwiseConfig]:

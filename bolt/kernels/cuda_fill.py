@@ -37,8 +37,7 @@ class CudaFill(CudaFamily):
     op = "fill"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, FillSpec):
-            return self.reject(spec, "not a fill spec")
+        assert isinstance(spec, FillSpec)
         if len(spec.operands) != 1 or not spec.out.dims or not spec.epilogue.is_identity:
             return self.reject(spec, "a fill has one output of rank 1 or more and no epilogue")
         if not spec.out.dtype.is_float and spec.value != int(spec.value):

@@ -40,8 +40,7 @@ class CudaGather(CudaFamily):
     op = "gather"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, GatherSpec):
-            return self.reject(spec, "not a gather spec")
+        assert isinstance(spec, GatherSpec)
         if len(spec.operands) != 3 or spec.constants or not spec.epilogue.is_identity:
             return self.reject(spec, "a gather has a table, an index, nothing packed and no epilogue")
         if spec.operands[2].dtype not in (S32, S64):

@@ -21,8 +21,7 @@ class CudaNorm(CudaRows):
     op = "norm"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, NormSpec):
-            return self.reject(spec, "not a normalization spec")
+        assert isinstance(spec, NormSpec)
         reason = cuda_map.unsupported(spec)
         return self.reject(spec, reason) if reason else None
 

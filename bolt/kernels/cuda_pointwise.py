@@ -28,8 +28,7 @@ class CudaPointwise(CudaFamily):
     op = "pointwise"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, PointwiseSpec):
-            return self.reject(spec, "not a pointwise spec")
+        assert isinstance(spec, PointwiseSpec)
         reason = cuda_map.unsupported(spec)
         return self.reject(spec, reason) if reason else None
 

@@ -48,8 +48,7 @@ class CudaPool(CudaFamily):
     op = "pool"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, PoolSpec):
-            return self.reject(spec, "not a pooling spec")
+        assert isinstance(spec, PoolSpec)
         if spec.kind not in KINDS:
             return self.reject(spec, f"no pooling is called {spec.kind!r}")
         reason = cuda_map.unsupported(spec)

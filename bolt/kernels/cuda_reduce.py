@@ -130,8 +130,7 @@ class CudaReduce(CudaFamily):
     op = "reduce"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, ReduceSpec):
-            return self.reject(spec, "not a reduction spec")
+        assert isinstance(spec, ReduceSpec)
         if spec.kind not in KINDS:
             return self.reject(spec, f"no reduction is called {spec.kind!r}")
         reason = cuda_map.unsupported(spec)

@@ -28,8 +28,7 @@ class CudaResize(CudaFamily):
     op = "resize"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, ResizeSpec):
-            return self.reject(spec, "not a resize spec")
+        assert isinstance(spec, ResizeSpec)
         reason = unsupported_mode(spec) or cuda_map.unsupported(spec)
         return self.reject(spec, reason) if reason else None
 

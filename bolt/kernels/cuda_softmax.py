@@ -34,8 +34,7 @@ class CudaSoftmax(CudaRows):
     op = "softmax"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, SoftmaxSpec):
-            return self.reject(spec, "not a softmax spec")
+        assert isinstance(spec, SoftmaxSpec)
         reason = cuda_map.unsupported(spec)
         return self.reject(spec, reason) if reason else None
 

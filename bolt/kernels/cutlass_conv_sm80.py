@@ -33,9 +33,8 @@ class CutlassConvSm80:
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        reason = f"computes conv, not {spec.op}"
-        if isinstance(spec, ConvSpec):
-            reason = implicit_gemm.obstacle(spec, target) or ""
+        assert isinstance(spec, ConvSpec)
+        reason = implicit_gemm.obstacle(spec, target)
         return Rejection(stage="supports", subject=self.name, reason=reason) if reason else None
 
     def configs(self, spec: Spec, target: Target) -> Sequence[ConvConfig]:

@@ -132,8 +132,7 @@ def _known(value: int | None) -> int:
 
 def _obstacle(spec: Spec, target: Target) -> str | None:
     """Why the family can't compute `spec`, or None."""
-    if not isinstance(spec, ConvSpec):
-        return "not a conv spec"
+    assert isinstance(spec, ConvSpec)
     if target.name != "sm90a":
         return f"wgmma is an instruction of sm90a, not of {target.name}"
     x = spec.operands[1]

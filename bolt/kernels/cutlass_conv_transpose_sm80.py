@@ -147,8 +147,7 @@ def _widest_phase(spec: Spec) -> ConvSpec:
 
 
 def _obstacle(spec: Spec, target: Target) -> str | None:
-    if not isinstance(spec, ConvTransposeSpec):
-        return f"computes conv_transpose, not {spec.op}"
+    assert isinstance(spec, ConvTransposeSpec)
     if len(phases_of(spec)) < math.prod(spec.stride):
         return "some outputs have no tap: the kernel is smaller than the stride, or the dilation skips them"
     return implicit_gemm.obstacle(_widest_phase(spec), target)

@@ -66,9 +66,8 @@ class CutlassDepthwise:
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        reason = f"computes depthwise convolutions, not {spec.op}"
-        if isinstance(spec, ConvSpec) and spec.is_depthwise:
-            reason = _obstacle(spec, target) or ""
+        assert isinstance(spec, ConvSpec)
+        reason = _obstacle(spec, target) if spec.is_depthwise else "the convolution is not depthwise"
         return Rejection(stage="supports", subject=self.name, reason=reason) if reason else None
 
     def configs(self, spec: Spec, target: Target) -> Sequence[Config]:

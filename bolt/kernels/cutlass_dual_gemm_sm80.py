@@ -50,8 +50,7 @@ class CutlassDualGemm:
         return Rejection(stage="supports", subject=self.name, reason=reason) if reason else None
 
     def _unsupported(self, spec: Spec, target: Target) -> str:
-        if not isinstance(spec, DualGemmSpec):
-            return f"computes dual gemm, not {spec.op}"
+        assert isinstance(spec, DualGemmSpec)
         assert target.gpu
         if target.gpu.sm < 80:
             return "the kernel needs sm80"

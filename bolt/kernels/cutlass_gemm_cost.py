@@ -22,7 +22,6 @@ LAUNCH_US = 3.0
 LATENCY_US = 0.7  # from a load's issue to its data, out of memory
 SMEM_BYTES_US = 150e3  # shared memory of one multiprocessor, bytes per microsecond: 128 a cycle at best
 L2_BYTES_US = 60e3  # what one multiprocessor takes from the L2 cache, bytes per microsecond: 40 a cycle
-L2_RATIO = 2.5  # bandwidth of the L2 cache as a whole, in units of the memory's
 STEP_US = 0.015  # barrier and addresses of one step of the main loop
 SPLIT_US = 1.5  # one thread block waits for another's sums
 HIDDEN = 0.03  # of what waits for memory anyway: still better short

@@ -41,8 +41,7 @@ class CutlassGemmSm80:
     language = "cxx"
 
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
-        if not isinstance(spec, GemmSpec):
-            return _no(f"computes gemm, not {spec.op}")
+        assert isinstance(spec, GemmSpec)
         if not target.is_cuda:
             return _no(f"needs a GPU, {target.name} is none")
         reason = _obstacle(spec, target)

@@ -189,8 +189,7 @@ def _as(array: np.ndarray, dtype: DType) -> np.ndarray:
 
 def _obstacle(spec: Spec, tiles_of: Callable[[str], Tiles]) -> str | None:
     """Why the family can't compute `spec`, or None."""
-    if not isinstance(spec, GemmSpec):
-        return "not a gemm spec"
+    assert isinstance(spec, GemmSpec)
     kind = element(spec)
     if kind is None or not tiles_of(kind).legal:
         a, b = spec.operands[1].dtype, spec.operands[2].dtype

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
-from bolt.kernels.cutlass_gemm_cost import L2_RATIO, LATENCY_US, LAUNCH_US, UNUSUAL, USUAL, occupancy, step_us
+from bolt.kernels.cutlass_gemm_cost import (
+    L2_BYTES_US,
+    LATENCY_US,
+    LAUNCH_US,
+    UNUSUAL,
+    USUAL,
+    occupancy,
+    step_us,
+)
 from bolt.kernels.cutlass_tiles import ELEMENT_BYTES
 from bolt.kernels.finish import epilogue_cost
 from bolt.kernels.implicit_gemm import ConvConfig, alignment_of, blocks, iterations
@@ -67,4 +75,4 @@ def _adding_us(spec: ConvSpec, config: ConvConfig, target: Target) -> float:
         return 0.0
     assert target.gpu is not None
     slices = 4 * config.split_k * math.prod(d or 1 for d in spec.out.dims)
-    return LAUNCH_US + slices / (target.gpu.bandwidth * L2_RATIO * 1e-6)
+    return LAUNCH_US + slices / (target.gpu.multiprocessors * L2_BYTES_US)

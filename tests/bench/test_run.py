@@ -7,10 +7,12 @@ import pytest
 from bolt.bench import bench, engines
 from bolt.bench.child import _checked
 from bolt.bench.engines import EngineError, by_name, usable
+from bolt.bench.opening import is_quantized
 from bolt.bench.peak import peak_gflops
 from bolt.bench.run import Case, Plan, label, measure_model
 from bolt.demo.jobs import generated_model
-from bolt.errors import TargetError
+from bolt.errors import ModelError, TargetError
+from bolt.options import OptionError
 from bolt.target import TARGETS, detect, runs_here
 from bolt.timing import Protocol
 from bolt.types import BF16, F32, S8
@@ -119,3 +121,39 @@ def test_the_speed_limit_is_a_plausible_number(cache, target, dtype):
         return
     most = target.vector_lanes * 4 // dtype.size_bytes * 2 * 8 * 8
     assert 0.1 < peak_gflops(target, 1, dtype=dtype, cache_root=cache) < most
+
+
+def quantized(path):
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3])],
+        [onnx.helper.make_tensor_value_info("q", onnx.TensorProto.UINT8, [3])],
+    )
+    onnx.save(onnx.helper.make_model(graph), path)
+    return path
+
+
+def test_a_quantized_model_is_known_by_its_operators(path, tmp_path):
+    assert is_quantized(quantized(tmp_path / "q.onnx")) and not is_quantized(path)
+    with pytest.raises(ModelError, match=r"missing\.onnx"):
+        is_quantized(tmp_path / "missing.onnx")
+
+
+def test_int8_is_for_quantized_models(cache, path):
+    case = Case(label="1", feeds={"x": np.zeros(1, np.float32)})
+    (row,) = measure_model("m", path, (case,), Plan(threads=(1,), precision="int8"))
+    assert "is not quantized" in row.problem and row.precision == "int8"
+
+
+def test_unknown_precisions_are_refused(path):
+    with pytest.raises(OptionError, match="choose one of fp32, bf16, int8"):
+        bench(path, precision="fp8")
+
+
+def test_a_peer_is_excused_where_rounding_is_the_point():
+    reference = [np.ones(3, np.float32)]
+    off, call = _checked(
+        lambda feeds: lambda: [np.full(3, 1.5, np.float32)], {}, reference, "bf16", excused=True
+    )
+    assert call is not None and off.problem.startswith("wrong") and off.error == pytest.approx(0.5)

@@ -108,3 +108,10 @@ def test_preparing_measures_nothing(asked, tmp_path, monkeypatch):
     found = measure([subject("a")], PLAN, Conduct(out=out, prepare=True, say=told.append))
     assert told[0] == "a 1T: bolt runs 8 nodes in 1 partitions, 2 are left"
     assert made == [1, 2] and asked == [] and found.rows == () and not out.exists()
+
+
+def test_a_file_that_cant_be_written_is_told_before_anything_is_measured(asked, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        measure([subject("a")], PLAN, Conduct(out=tmp_path / "file" / "x.json"))
+    assert asked == []

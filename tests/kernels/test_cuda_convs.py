@@ -55,7 +55,6 @@ def test_refused() -> None:
     assert DIRECT.supports(dense, SM80) is None
     assert DIRECT.supports(replace(dense, has_halo=True), SM80) is not None
     assert DIRECT.supports(replace(dense, constants=()), SM80) is not None
-    assert TRANSPOSED.supports(dense, SM80) is not None
 
 
 def test_depthwise_takes_all_lanes_of_big_images() -> None:

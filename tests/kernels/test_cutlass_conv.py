@@ -60,7 +60,6 @@ def test_every_target_has_fp16_and_fp32(target: Target) -> None:
         (on_device(PLAIN, U8), "the input is u8"),
         (on_device(PLAIN, out=U8), "the output is u8"),
         (on_device(replace(PLAIN, n=1, h=20000, w=20000)), "2 GiB"),
-        (transposed((1, 4, 4, 8), 8, (3, 3)), "not conv_transpose"),
     ],
 )
 def test_refused(spec, reason: str) -> None:

@@ -26,7 +26,7 @@ SMALL = Conv(h=9, w=11, c=64, k=64, groups=64, kernel=(3, 3), pad=(1, 1), epilog
         (on_device(replace(SMALL, c=20, k=20, groups=20)), "16 bytes"),
         (on_device(replace(SMALL, epilogue="residual")), "more than a number per channel"),
         (on_device(replace(SMALL, kernel=(7, 7), pad=(3, 3))), "25 taps"),
-        (on_device(replace(SMALL, groups=1)), "not conv"),
+        (on_device(replace(SMALL, groups=1)), "not depthwise"),
     ],
 )
 def test_refused(spec, reason: str) -> None:
