@@ -168,15 +168,7 @@ struct DepthwiseConvolution {
     return cudaGetLastError();
   }
 
-  static int run(const BoltConv& a, cudaStream_t stream) {
-    if (const int status = check(a)) return status;
-    const int64_t step = images(a);
-    for (int64_t first = 0; first < a.n; first += step) {
-      const int64_t rest = a.n - first;
-      if (const int status = launch(a, first, rest < step ? rest : step, stream)) return status;
-    }
-    return 0;
-  }
+  static int run(const BoltConv& a, cudaStream_t stream) { return run_images<DepthwiseConvolution>(a, stream); }
 };
 
 }  // namespace bolt

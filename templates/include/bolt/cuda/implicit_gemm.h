@@ -266,6 +266,18 @@ __global__ void add_slices(Output<Finish> output, int slices) {
   finish(output, acc, channel, pixel, at, place);
 }
 
+// All images of a convolution, as many at a time as the unit's `images` says.
+template <class Unit>
+int run_images(const BoltConv& a, cudaStream_t stream) {
+  if (const int status = Unit::check(a)) return status;
+  const int64_t step = Unit::images(a);
+  for (int64_t first = 0; first < a.n; first += step) {
+    const int64_t rest = a.n - first;
+    if (const int status = Unit::launch(a, first, rest < step ? rest : step, stream)) return status;
+  }
+  return 0;
+}
+
 // The host side of one unit.
 template <class Base, class Finish, bool SPLIT>
 struct Convolution {
@@ -374,15 +386,7 @@ struct Convolution {
     return cudaGetLastError();
   }
 
-  static int run(const BoltConv& a, cudaStream_t stream) {
-    if (const int status = check(a)) return status;
-    const int64_t step = images(a);
-    for (int64_t first = 0; first < a.n; first += step) {
-      const int64_t rest = a.n - first;
-      if (const int status = launch(a, first, rest < step ? rest : step, stream)) return status;
-    }
-    return 0;
-  }
+  static int run(const BoltConv& a, cudaStream_t stream) { return run_images<Convolution>(a, stream); }
 };
 
 }  // namespace bolt
