@@ -392,7 +392,8 @@ def resize(low: Lowering, node: ir.Node) -> Draft:
     mode = attr(node, "mode", "nearest")
     takes = _EIGHT_BITS if mode == "nearest" else (F32,)
     need(node, low.dtype(value) in takes, "images of this type have no kernel")
-    need(node, mode in ("nearest", "linear"), f"mode {mode} has no kernel")
+    modes = ("nearest", "linear") if low.conventions.is_device else ("nearest", "linear", "cubic")
+    need(node, mode in modes, f"mode {mode} has no kernel")
     need(node, len(dims) in (3, 4), "only 1-D and 2-D images have a kernel")
     need(node, D.equal(dims[0], out[0]) and D.equal(dims[1], out[1]), "it resizes the batch or the channels")
     for name in ("antialias", "exclude_outside"):
@@ -414,6 +415,7 @@ def resize(low: Lowering, node: ir.Node) -> Draft:
         coordinate=coordinate,
         nearest="floor" if old else attr(node, "nearest_mode", "round_prefer_floor"),
         scales=_scales(low, node, len(dims)),
+        cubic=float(attr(node, "cubic_coeff_a", -0.75)),
     )
     return _per_channel(low, node, make, out, spatial_input(low, node))
 

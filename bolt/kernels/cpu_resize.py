@@ -1,6 +1,8 @@
-"""`cpu_resize`: nearest and linear resizing of channels-last images."""
+"""`cpu_resize`: nearest, linear and cubic resizing of channels-last images."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bolt.codegen.render import render
 from bolt.kernels import rowwise
@@ -22,6 +24,7 @@ _LINEAR_ACC = (
     "vlerp(vlerp(load<TAIL>(x00 + i, n), load<TAIL>(x01 + i, n), column_weight), "
     "vlerp(load<TAIL>(x10 + i, n), load<TAIL>(x11 + i, n), column_weight), row_weight)"
 )
+_CUBIC_ACC = "blended<TAIL>(lines, d, row, column, i, n)"
 
 
 def unsupported_mode(spec: ResizeSpec) -> str | None:
@@ -44,31 +47,39 @@ class CpuResize(PlainFamily):
     def supports(self, spec: Spec, target: Target) -> Rejection | None:
         if not isinstance(spec, ResizeSpec):
             return self.reject(spec, "not a resize spec")
-        reason = unsupported_mode(spec) or rowwise.unsupported(spec) or rowwise.unsupported_input(spec)
+        mode = None if spec.mode == "cubic" and spec.coordinate in COORDINATES else unsupported_mode(spec)
+        reason = mode or rowwise.unsupported(spec) or rowwise.unsupported_input(spec)
         return self.reject(spec, reason) if reason else None
 
     def render(self, spec: Spec, config: OneWay, target: Target, name: str) -> str:
         assert isinstance(spec, ResizeSpec)
-        draw = _draw(spec)
         common = {
             "name": name,
             "coordinate": spec.coordinate,
-            "at": AT[spec.mode].format(nearest=spec.nearest),
             "rows": axis_text(spec, 0),
             "columns": axis_text(spec, 1),
             "source": argument_names(spec)[1]["strides"],
             "channels": argument_names(spec)[0]["dims"][3],
         }
+        if spec.mode == "cubic":
+            context = _walked(spec, _CUBIC_ACC)
+            return render("cpu_resize_cubic.cc.jinja", {**common, **context, "cubic": spec.cubic.hex()})
+        common["at"] = AT[spec.mode].format(nearest=spec.nearest)
+        draw = _draw(spec)
         if draw is not None:
             target_names = argument_names(spec)[0]
             images, strides = target_names["dims"][0], target_names["strides"]
             plain = {**common, "images": images, "target": strides, "draw": draw, "type": spec.out.dtype.cpu}
             return render("cpu_resize_plain.cc.jinja", plain)
-        operands = (0, *rowwise.extras_of(spec))
-        acc = _LINEAR_ACC if spec.mode == "linear" else _NEAREST_ACC
-        loops = nest_of(spec, operands)[:2]
-        context = rowwise.context(spec, loops, operands, acc=acc, along=("q", 2))
+        context = _walked(spec, _LINEAR_ACC if spec.mode == "linear" else _NEAREST_ACC)
         return render("cpu_resize.cc.jinja", {**common, **context})
+
+
+def _walked(spec: ResizeSpec, acc: str) -> dict[str, Any]:
+    """What the templates need to walk the output's lines, with the accumulator `acc`."""
+    operands = (0, *rowwise.extras_of(spec))
+    loops = nest_of(spec, operands)[:2]
+    return rowwise.context(spec, loops, operands, acc=acc, along=("q", 2))
 
 
 _FEW = 4

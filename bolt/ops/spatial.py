@@ -77,7 +77,7 @@ class PoolSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeSpec(Spec):
-    """ONNX Resize over h and w (nearest or linear), channels-last.
+    """ONNX Resize over h and w, channels-last.
 
     Operands:
         0 output (n, p, q, c)   innermost stride 1
@@ -85,11 +85,12 @@ class ResizeSpec(Spec):
         2.. epilogue inputs (n, p, q, c)
 
     Attributes:
-        mode: "nearest" or "linear".
+        mode: "nearest", "linear" or "cubic".
         coordinate: ONNX `coordinate_transformation_mode`: half_pixel, pytorch_half_pixel, align_corners,
             asymmetric.
         nearest: ONNX `nearest_mode`: round_prefer_floor, round_prefer_ceil, floor, ceil.
         scales: (h, w) output / input as the model gives them; 0 means: the ratio of the dims.
+        cubic: coefficient of cubic convolution (ONNX `cubic_coeff_a`).
     """
 
     op: ClassVar[str] = "resize"
@@ -98,6 +99,7 @@ class ResizeSpec(Spec):
     coordinate: str = "half_pixel"
     nearest: str = "round_prefer_floor"
     scales: tuple[float, float] = (0.0, 0.0)
+    cubic: float = -0.75
 
     def source(self, axis: int, out_dim: int, in_dim: int) -> np.ndarray:
         """Source coordinate of each output index along `axis` (0 = h, 1 = w), float64."""
@@ -117,21 +119,36 @@ class ResizeSpec(Spec):
             out_dim = self.out.dims[axis + 1]
             assert out_dim is not None
             size = x.shape[axis + 1]
-            at = self.source(axis, out_dim, size)
-            if self.mode == "nearest":
-                rounded = {
-                    "round_prefer_floor": np.ceil(at - 0.5),
-                    "round_prefer_ceil": np.floor(at + 0.5),
-                    "floor": np.floor(at),
-                    "ceil": np.ceil(at),
-                }[self.nearest]
-                x = np.take(x, rounded.clip(0, size - 1).astype(int), axis=axis + 1)
-            else:
-                at = at.clip(0, size - 1)
-                low = np.floor(at).astype(int)
-                high = np.minimum(low + 1, size - 1)
-                shape = [1] * 4
-                shape[axis + 1] = out_dim
-                t = (at - low).reshape(shape)
-                x = np.take(x, low, axis=axis + 1) * (1 - t) + np.take(x, high, axis=axis + 1) * t
+            shape = [1] * 4
+            shape[axis + 1] = out_dim
+            x = sum(
+                np.take(x, index.clip(0, size - 1).astype(int), axis=axis + 1) * weight.reshape(shape)
+                for index, weight in self._taps(self.source(axis, out_dim, size), size)
+            )
         return (self.epilogue.evaluate(x, arrays[1:]),)
+
+    def _taps(self, at: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The input indices (beyond the border: its pixel) at source coordinates `at`, and their weights."""
+        if self.mode == "nearest":
+            rounded = {
+                "round_prefer_floor": np.ceil(at - 0.5),
+                "round_prefer_ceil": np.floor(at + 0.5),
+                "floor": np.floor(at),
+                "ceil": np.ceil(at),
+            }[self.nearest]
+            return [(rounded, np.ones_like(at))]
+        if self.mode == "linear":
+            at = at.clip(0, size - 1)
+        low = np.floor(at)
+        t = at - low
+        if self.mode == "linear":
+            return [(low, 1 - t), (low + 1, t)]
+        a = self.cubic
+
+        def near(d: np.ndarray) -> np.ndarray:
+            return ((a + 2) * d - (a + 3)) * d * d + 1
+
+        def far(d: np.ndarray) -> np.ndarray:
+            return ((d - 5) * d + 8) * d * a - 4 * a
+
+        return [(low - 1, far(1 + t)), (low, near(t)), (low + 1, near(1 - t)), (low + 2, far(2 - t))]

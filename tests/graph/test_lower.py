@@ -206,13 +206,22 @@ def test_layer_norm_over_two_axes() -> None:
     check(b.output(y).model(), n=3)
 
 
-@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 def test_resize(mode: str) -> None:
     b = ModelBuilder()
     x = b.input("x", [1, 3, "h", 4])
     scales = b.constant([1, 1, 2, 3], np.float32)
     y = b.add("Resize", b.add("Relu", x), "", scales, mode=mode, coordinate_transformation_mode="asymmetric")
     check(b.output(y).model(), h=5)
+
+
+@pytest.mark.parametrize("coordinate", ["half_pixel", "align_corners", "pytorch_half_pixel"])
+def test_cubic_resize(coordinate: str) -> None:
+    b = ModelBuilder(opset=13)
+    sizes = b.constant([1, 2, 9, 3], np.int64)
+    how = {"coordinate_transformation_mode": coordinate, "cubic_coeff_a": -0.5}
+    y = b.add("Resize", b.input("x", [1, 2, 5, 7]), "", "", sizes, mode="cubic", **how)
+    check(b.output(b.add("Relu", y)).model())
 
 
 def test_data_movement() -> None:

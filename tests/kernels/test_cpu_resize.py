@@ -31,6 +31,17 @@ def test_linear(source, size, coordinate, target):
 
 
 @each_target
+def test_cubic(target):
+    for coordinate, (source, size) in zip(
+        COORDINATES,
+        (((2, 3, 5, 37), (6, 10)), ((1, 7, 5, 3), (4, 9)), ((1, 1, 2, 1), (1, 5)), ((1, 4, 4, 16), (9, 300))),
+        strict=True,
+    ):
+        spec = resize(source, size, mode="cubic", coordinate=coordinate, cubic=-0.5)
+        h.check(FAMILY, spec, target=target, parts=2, exact=False, page_end=(0, 1))
+
+
+@each_target
 @pytest.mark.parametrize("nearest", NEAREST)
 @pytest.mark.parametrize("coordinate", COORDINATES)
 def test_nearest(coordinate, nearest, target):

@@ -45,3 +45,21 @@ BOLT_INLINE Blend blend_at(double at, int64_t size) {
   const int64_t low = (int64_t)inside;
   return {low, clamp_index(low + 1, size), (float)(inside - (double)low)};
 }
+
+// Four neighbours and their weights by cubic convolution with coefficient a. Beyond the border lies its pixel.
+struct Taps {
+  int64_t at[4];
+  float weight[4];
+};
+
+BOLT_INLINE Taps cubic_at(double at, int64_t size, double a) {
+  const int64_t low = nearest_floor(at);
+  const double t = at - (double)low, u = 1.0 - t;
+  Taps taps;
+  for (int i = 0; i < 4; i++) taps.at[i] = clamp_index(low - 1 + i, size);
+  taps.weight[0] = (float)(a * t * u * u);
+  taps.weight[1] = (float)(((a + 2.0) * t - (a + 3.0)) * t * t + 1.0);
+  taps.weight[2] = (float)(((a + 2.0) * u - (a + 3.0)) * u * u + 1.0);
+  taps.weight[3] = (float)(a * u * t * t);
+  return taps;
+}
