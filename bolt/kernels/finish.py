@@ -23,11 +23,6 @@ STORAGE = (F32, BF16, U8, S8)
 """Types a tile can read epilogue inputs from and write its output to."""
 
 
-def only_f32(spec: Spec, family: str) -> Rejection | None:
-    """The reason why a tile of fp32 operands can't compute `spec`, if there is one."""
-    return wrong_storage(spec, family, output=(F32,), extras=(F32,))
-
-
 def wrong_storage(
     spec: Spec,
     family: str,

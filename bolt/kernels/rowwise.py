@@ -116,7 +116,7 @@ def context(
 def store(spec: Spec) -> str:
     """The function of convert.h that stores a vector of the output; with `_n` behind it, part of one.
 
-    8-bit integers are quantized values: rounded and saturated, but for pointwise kernels, which also are Cast.
+    8-bit integers are quantized values: rounded and saturated. Pointwise kernels cut, as they also are Cast.
     """
     return "vstore" if spec.out.dtype in (U8, S8) and spec.op != "pointwise" else "vstore_as"
 
