@@ -116,6 +116,8 @@ def _unsupported(spec: Spec) -> str:
         return "rows are not contiguous"
     if spec.out.dims[3] is None or spec.operands[1].dims[3] is None:
         return "the head size is only known at run time"
+    if spec.out.dims[2] == 1:
+        return "one query does not pay for packing the keys: products with a vector run one by one"
     return ""
 
 

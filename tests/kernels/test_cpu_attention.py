@@ -37,7 +37,7 @@ def check(spec: AttentionSpec, target: Target, *, parts: int = 1, **more: object
     h.check(FAMILY, spec, target=target, parts=parts, exact=False, page_end=range(len(spec.operands)), **more)  # type: ignore[arg-type]
 
 
-SIZES = [(1, 1, 1, 1), (3, 2, 5, 3), (20, 37, 16, 24), (7, 64, 32, 32), (33, 50, 17, 33), (2, 16, 80, 64)]
+SIZES = [(2, 1, 1, 1), (3, 2, 5, 3), (20, 37, 16, 24), (7, 64, 32, 32), (33, 50, 17, 33), (2, 16, 80, 64)]
 
 
 @each_target
@@ -88,7 +88,7 @@ BF16_SPECS = {
     "causal": attention(33, 33, 34, 8, causal=True),
     "odd": attention(5, 21, 17, 33),
     "blocks": attention(30, 1201, 8, 16),
-    "one": attention(1, 1, 2, 1),
+    "one": attention(2, 1, 2, 1),
 }
 
 
@@ -162,8 +162,13 @@ def test_masked_rows(target: Target) -> None:
         ({1: Operand.dense(S32, (2, 2, 4, 8))}, "s32"),
     ],
 )
-def test_refused(change: dict[int, Operand], reason: str) -> None:
+def test_refused_operands(change: dict[int, Operand], reason: str) -> None:
     spec = attention(4, 4, 8, 8)
     operands = tuple(change.get(i, o) for i, o in enumerate(spec.operands))
     rejection = FAMILY.supports(replace(spec, operands=operands), h.CPU_TARGETS[0])
     assert rejection is not None and reason in rejection.reason
+
+
+def test_one_query_is_refused() -> None:
+    rejection = FAMILY.supports(attention(1, 50, 16, 16), h.CPU_TARGETS[0])
+    assert rejection is not None and "one query" in rejection.reason
