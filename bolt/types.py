@@ -95,7 +95,8 @@ def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
     """
     if dtype in (U8, S8):
         limits = np.iinfo(dtype.np)
-        return np.clip(np.rint(array), limits.min, limits.max).astype(dtype.np)
+        whole: np.ndarray = np.clip(np.rint(array), limits.min, limits.max)
+        return whole.astype(dtype.np)
     if dtype in LARGEST:
         array = np.where(np.isinf(array), array, np.clip(array, -LARGEST[dtype], LARGEST[dtype]))
     return np.asarray(array).astype(np.float32).astype(dtype.np)
