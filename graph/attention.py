@@ -117,7 +117,10 @@ def lower_attention(low: Lowering, chain: Attention, supports: Supports) -> bool
 
 
 def _operands(low: Lowering, chain: Attention) -> list[View] | None:
-    """q, k, v and the bias as (..., rows, columns), rows contiguous, in the type the output is stored in."""
+    """q, k, v and the bias as (..., rows, columns), rows contiguous, in the type the output is stored in.
+
+    Kernels of a CPU add a bias of another float type as it is.
+    """
     assert chain.scores.anchor is not None and chain.product.anchor is not None
     queries, keys = (low.view(v) for v in chain.scores.anchor.inputs if v is not None)
     values = low.view(chain.product.anchor.inputs[1])  # type: ignore[arg-type]
@@ -130,7 +133,9 @@ def _operands(low: Lowering, chain: Attention) -> list[View] | None:
     batch = dims[:-2]
     views = [low.broadcast(v, (*batch, *v.dims[-2:])) for v in views]
     if chain.bias is not None:
-        bias = low.as_type(low.view(chain.bias), dtype)
+        bias = low.view(chain.bias)
+        if low.conventions.is_device or not bias.dtype.is_float:
+            bias = low.as_type(bias, dtype)
         if not bias.dims or bias.strides[-1] != 1:
             return None
         views.append(low.broadcast(bias, dims))

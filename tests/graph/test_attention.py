@@ -14,8 +14,8 @@ from bolt.ops.attention import AttentionSpec
 from bolt.ops.spec import Spec
 from bolt.program import Step
 from bolt.report import Rejection
-from bolt.target import SM80
-from bolt.types import F16, F32, DType
+from bolt.target import SM80, X86_AVX512_BF16
+from bolt.types import BF16, F16, F32, DType
 
 FP16 = conventions(SM80, "fp16")
 B, H, M, N, D = 2, 3, 8, 16, 8
@@ -89,6 +89,13 @@ def test_constant_masks(hidden: float, causal: bool, where: Conventions, toleran
     mask = np.where(np.tri(M, N) > 0, 0, hidden).astype(np.float32)
     (spec,) = steps(check(attention_model(mask=mask), conventions=where, tolerance=tolerance))
     assert (spec.causal, spec.has_bias) == (causal, not causal)
+
+
+def test_masks_keep_their_type_on_a_cpu() -> None:
+    where = conventions(X86_AVX512_BF16, "bf16")
+    found = check(attention_model(), conventions=where, tolerance=2e-2)
+    (spec,) = steps(found)
+    assert [o.dtype for o in spec.operands] == [BF16, BF16, BF16, BF16, F32]
 
 
 def test_without_heads() -> None:
