@@ -17,6 +17,9 @@ from bolt.dims import Dim
 from bolt.ops.spec import Spec
 from bolt.program import AnyStep, Program, Step, View
 
+MOST_LINKS, MOST_OPERANDS = 8, 16
+"""What chain.h has room for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from bolt import dims as D
-from bolt.chain import Chain, Link, capacities
+from bolt.chain import MOST_LINKS, Chain, Link, capacities
 from bolt.graph.links import Images, Part, links, part
 from bolt.ops.conv import ConvSpec
 from bolt.ops.pointwise import FillSpec
@@ -23,7 +23,8 @@ SHARE = 0.6
 """Of the L2 cache, what the kept rows and the weights of a chain may take."""
 WORTH = 0.12
 """Share of the L2 cache from which on an image is worth keeping in a chain."""
-MOST_LINKS = 6
+LONGEST = 6
+"""Most links of a chain."""
 MOST_STEPS = 40
 """Longest row of steps that is looked at as a whole."""
 NEAR = 1 / 3
@@ -135,7 +136,7 @@ class _Finder:
         best: list[tuple[float, list[tuple[Sequence[Part], Chain]]]] = [(0.0, [])]
         for end in range(1, len(run) + 1):
             found = best[end - 1]
-            for start in range(end - 2, max(-1, end - 1 - MOST_LINKS), -1):
+            for start in range(end - 2, max(-1, end - 1 - min(LONGEST, MOST_LINKS)), -1):
                 chain = self._chain(run[start:end])
                 saved = best[start][0] + (saved_bytes(chain, self.setting) if chain else 0.0)
                 if chain is not None and saved > found[0]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bolt import dims as D
-from bolt.chain import Kept, Link, Window
+from bolt.chain import MOST_OPERANDS, Kept, Link, Window
 from bolt.dims import Dim
 from bolt.ops.conv import ConvSpec
 from bolt.ops.gemm import GemmSpec
@@ -44,7 +44,11 @@ class Part:
 
 def part(index: int, step: AnyStep) -> Part | None:
     """The step as a possible link, or None."""
-    if not isinstance(step, Step) or len(step.views) < 2 or not set(step.constants) <= {2}:
+    if (
+        not isinstance(step, Step)
+        or not 2 <= len(step.views) <= MOST_OPERANDS
+        or not set(step.constants) <= {2}
+    ):
         return None
     spec = step.spec
     if isinstance(spec, (ConvSpec, PoolSpec)):

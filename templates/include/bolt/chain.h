@@ -4,7 +4,7 @@
 
 #include "bolt/module.h"
 
-enum { kBoltLinks = 8, kBoltOperands = 16, kBoltInts = 32 };
+enum { kBoltLinks = 8, kBoltOperands = 16 };  // the most there may be
 
 // Where an operand lies: in memory, or among the rows that the chain keeps of what link `made_by` writes.
 struct BoltChainOperand {
@@ -83,7 +83,7 @@ static inline void bolt_chain_kernel(const BoltChainCall* call, int32_t index, c
   const BoltChain& chain = *call->chain;
   const BoltLink& link = chain.links[index];
   void* p[kBoltOperands];
-  int64_t d[kBoltInts];
+  int64_t d[kBoltOperands];  // of each at most the rows are known at run time only
   for (int32_t i = 0; i < link.operand_count; i++) {
     const BoltChainOperand& operand = link.operands[i];
     const int64_t row = i == 1 ? first * link.stride : first;
