@@ -193,7 +193,7 @@ def _quantize(call: Call) -> int | None:
     point is odd, the other one is taken.
     """
     scale, zero = call.constant(1), call.zero_point()
-    if scale is None or zero is None or zero.dtype not in _EIGHT_BITS or call.attribute("block_size", 0):
+    if not scale or zero is None or zero.dtype not in _EIGHT_BITS or call.attribute("block_size", 0):
         return None
     b, x, (low, high) = call.builder, call.args[0], _EIGHT_BITS[zero.dtype]
     if scale != 1.0:

@@ -43,7 +43,7 @@ def quantizer(node: ir.Node | None) -> Quantizer | None:
     scale, zero = constant(operand(node, 1)), zero_point(node)
     if scale is None or zero is None or scale.size != 1 or zero.size != 1 or zero.dtype not in _INTEGERS:
         return None
-    if scale.dtype != np.float32:
+    if scale.dtype != np.float32 or not 0 < float(scale.reshape(())) < np.inf:
         return None
     return Quantizer(float(scale.reshape(())), int(zero.reshape(())), zero.dtype)
 
@@ -133,9 +133,11 @@ def real_constant(value: ir.Value | None) -> np.ndarray | None:
         zero = np.zeros((), np.int32)
     if integers is None or scale is None or zero is None or attr(node, "block_size", 0):
         return None
-    if scale.dtype != np.float32:
-        return None
     axis = attr(node, "axis", 1)
+    if scale.dtype != np.float32 or not (
+        _lies_along(scale, axis, integers) and _lies_along(zero, axis, integers)
+    ):
+        return None
     wide = integers.astype(np.int64) - along(zero.astype(np.int64), axis, integers.ndim)
     return wide.astype(np.float32) * along(scale, axis, integers.ndim)
 
@@ -160,10 +162,14 @@ def weights(value: ir.Value | None, axis: int) -> Weights | None:
         return None
     integers, scale, zero = constant(node.inputs[0]), constant(operand(node, 1)), zero_point(node)
     signed = signed_weights(integers, zero)
-    if integers is None or signed is None or scale is None:
+    if integers is None or signed is None or scale is None or integers.ndim < 2:
         return None
     per_slice = attr(node, "axis", 1) % integers.ndim == axis % integers.ndim
-    if scale.dtype != np.float32 or not (scale.size == 1 or per_slice):
+    if (
+        scale.dtype != np.float32
+        or not _lies_along(scale, axis, integers)
+        or not (scale.size == 1 or per_slice)
+    ):
         return None
     return Weights(signed, scale.reshape(-1))
 
@@ -176,6 +182,11 @@ def signed_weights(integers: np.ndarray | None, zero: np.ndarray | None) -> np.n
     if (zero.astype(np.int64) != middle).any():
         return None
     return (integers.astype(np.int16) - middle).astype(np.int8)
+
+
+def _lies_along(numbers: np.ndarray, axis: int, array: np.ndarray) -> bool:
+    """Whether there is one number, or one for each slice of `array` along `axis`."""
+    return numbers.size == 1 or (array.ndim > 0 and numbers.shape == (array.shape[axis % array.ndim],))
 
 
 def along(numbers: np.ndarray, axis: int, rank: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def _conv(node: ir.Node) -> ir.Value | None:
     numbers = None if bias is None else real_constant(bias)
     if x is None or w is None or (bias is not None and numbers is None):
         return None
-    if w.integers.ndim not in (3, 4):
+    if w.integers.ndim not in (3, 4) or (numbers is not None and numbers.shape != w.integers.shape[:1]):
         return None
     kept = {name: a for name, a in node.attributes.items() if name != "kernel_shape"}
     return _product(node, "QuantizedConv", x.integers, w, x.quantizer.scale, x.quantizer.zero, numbers, kept)

@@ -148,6 +148,7 @@ def _dynamic_quantize(node: ir.Node) -> bool:
     zero = add("Clip", add("Round", add("Neg", add("Mul", low, inverse))), 0.0, 255.0)
     integers = add("Clip", add("Round", add("Add", add("Mul", x, inverse), zero)), 0.0, 255.0)
     results = (_byte(node, integers), scale, _byte(node, zero))
+    results[0].shape, results[1].shape, results[2].shape = x.shape, ir.Shape(()), ir.Shape(())
     for old, new in zip(node.outputs, results, strict=False):
         forward(old, new)
     remove_dead(node)
@@ -176,7 +177,7 @@ def _integer_product(node: ir.Node) -> bool:
     zeros = np.zeros((), np.int8) if zero is None else constant(zero)
     weights = signed_weights(integers, zeros)
     users = [use.node for use in node.outputs[0].uses()]
-    if weights is None or node.outputs[0].is_graph_output():
+    if weights is None or node.outputs[0].is_graph_output() or not _is_one(operand(node, 2)):
         return False
     if not users or not all(_casts_to_float(user) for user in users) or not _fits(node, weights):
         return False
@@ -191,8 +192,16 @@ def _fits(node: ir.Node, weights: np.ndarray) -> bool:
     if node.op_type == "MatMulInteger":
         return weights.ndim == 2
     padded = any(attr(node, "pads", ())) or attr(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    zero = operand(node, 2)
-    return weights.ndim in (3, 4) and not (padded and zero is not None and constant(zero) is None)
+    computed = operand(node, 2) is not None and constant(operand(node, 2)) is None
+    return weights.ndim in (3, 4) and not (padded and computed)
+
+
+def _is_one(value: ir.Value | None) -> bool:
+    """Whether a zero point is left out or stands for the whole tensor."""
+    fixed = constant(value)
+    if value is None or fixed is not None:
+        return fixed is None or fixed.size == 1
+    return value.shape is not None and all(d == 1 for d in value.shape)
 
 
 def _sums(node: ir.Node, weights: np.ndarray) -> ir.Value:

@@ -390,3 +390,29 @@ def test_the_last_relu_of_a_sum_is_left_to_the_store() -> None:
     assert types(first)[0] is U8, "the branch that is computed before is kept in 8 bits"
     assert types(block)[0] is U8 and U8 in types(block)[3:]
     assert [n.op for n in block.spec.epilogue.nodes].count("relu") == 0
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.5, np.inf, np.nan])
+def test_scales_that_make_no_sense(scale: float) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.add("Relu", b.input("x", [1, 4, 6, 6])), scale, 3)
+    y = b.add("Relu", b.add("Conv", x, b.quantized_weights((4, 4, 1, 1))))
+    found = covered(b.output(y).model(), conventions=INT8)
+    assert all(types(s)[1] is F32 for s in steps(found, "conv"))
+
+
+def test_zero_points_of_rows_are_left_to_onnx_runtime() -> None:
+    b = QuantizedBuilder()
+    zero = b.constant([1, 2, 3], np.uint8)
+    weights = b.constant(b.random.integers(-127, 128, (8, 4)), np.int8)
+    product = b.add("MatMulInteger", b.input("x", [3, 8], np.uint8), weights, zero)
+    found = covered(b.output(b.add("Relu", b.add("Cast", product, to=1))).model(), conventions=INT8)
+    assert not steps(found, "gemm")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_bias_of_another_size(count: int) -> None:
+    b = QuantizedBuilder()
+    x = b.fake(b.input("x", [5, 8]), 4 / 255, 120)
+    y = b.add("Gemm", x, b.quantized_weights((8, 3), axis=1), b.weights("c", (5, count)))
+    check(b.output(b.fake(y, STEP, 128)).model())
