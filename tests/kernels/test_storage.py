@@ -30,7 +30,7 @@ from bolt.ops.rows import NormSpec, ReduceSpec, SoftmaxSpec
 from bolt.ops.spatial import PoolSpec, ResizeSpec
 from bolt.ops.spec import Operand, Spec
 from bolt.target import Target
-from bolt.types import BF16, F16, F32, LARGEST, S8, S64, U8, DType
+from bolt.types import BF16, F16, F32, LARGEST, S8, S64, U8, DType, convert
 
 TARGETS = tuple(t for t in h.ALL_TARGETS if t.has_bf16 or not t.has_vnni)
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
@@ -228,12 +228,14 @@ def test_copy(dims: tuple[int, ...], order: tuple[int, ...], types: Sequence[DTy
 
 @each_target
 def test_copies_round_to_nearest_even_and_keep_what_is_no_number(target: Target) -> None:
-    values = np.array([1.00390625, 1.01171875, -np.inf, np.nan, 3.0e38, 1e-3, -0.0, 65504.0], np.float32)
-    for dims, order in (((8,), (0,)), ((2, 4), (1, 0))):
+    values = np.array(
+        [1.00390625, 1.01171875, -np.inf, np.nan, -3.4028235e38, 1e-3, -0.0, 65504.0], np.float32
+    )
+    for dims, order in (((8,), (0,)), ((2, 4), (1, 0)), ((1, 8), (1, 0))):
         spec = turned(dims, order, BF16, F32)
         given = values.reshape(dims).transpose(order)
         got = h.run(CpuCopy(), spec, {1: given}, target=target).astype(np.float32)
-        np.testing.assert_array_equal(got, given.astype(BF16.np).astype(np.float32))
+        np.testing.assert_array_equal(got, convert(given, BF16).astype(np.float32))
 
 
 @each_target

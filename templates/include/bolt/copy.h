@@ -20,8 +20,8 @@ BOLT_INLINE void copy_contiguous(T* y, const T* x, int64_t first, int64_t last) 
 template <class To, class From>
 BOLT_INLINE void copy_contiguous(To* y, const From* x, int64_t first, int64_t last) {
   int64_t i = first;
-  for (; i + VL <= last; i += VL) vstore(y + i, vload(x + i));
-  if (i < last) vstore_n(y + i, vload_n(x + i, last - i), last - i);
+  for (; i + VL <= last; i += VL) put_lanes(y + i, lanes_of(x + i));
+  if (i < last) put_lanes(y + i, lanes_of(x + i, last - i), last - i);
 }
 
 // N contiguous elements, few enough for plain moves.

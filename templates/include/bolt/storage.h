@@ -70,9 +70,19 @@ BOLT_NARROW(narrow_8, uint8_t, vb, vb_u)
 #undef BOLT_WIDEN
 #undef BOLT_NARROW
 
+constexpr float LARGEST_BF16 = 0x1.fep127f;
+
+// x within the range of bf16, for a store that must not make infinity of a finite number. NaN and infinity stay.
+BOLT_INLINE vf bf16_range(vf x) {
+  const vf most = vset(LARGEST_BF16);
+  return vabs(x) < __builtin_inff() ? vmax(-most, vmin(most, x)) : x;
+}
 BOLT_INLINE bf16_t bf16_of(float x) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, x), rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  return {(uint16_t)((x == x ? rounded : (bits | 0x400000)) >> 16)};
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x), magnitude = bits & 0x7fffffff;
+  const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  if (magnitude > 0x7f800000) return {(uint16_t)((bits | 0x400000) >> 16)};  // NaN
+  // Between the largest bf16 number and infinity rounding is cut.
+  return {(uint16_t)((magnitude >= 0x7f7f0000 && magnitude < 0x7f800000 ? bits : rounded) >> 16)};
 }
 
 // The bits of bf16 numbers, in the lower halves.
@@ -88,12 +98,6 @@ BOLT_INLINE vf vload(const int8_t* p) { return __builtin_convertvector(widen_s8(
 BOLT_INLINE vf vload_n(const bf16_t* p, int64_t n) { return (vf)(widen_u16_n(p, n) << 16); }
 BOLT_INLINE vf vload_n(const uint8_t* p, int64_t n) { return __builtin_convertvector(widen_u8_n(p, n), vf); }
 BOLT_INLINE vf vload_n(const int8_t* p, int64_t n) { return __builtin_convertvector(widen_s8_n(p, n), vf); }
-
-// x within the range of bf16, for a store that must not make infinity of a finite number. NaN and infinity stay.
-BOLT_INLINE vf bf16_range(vf x) {
-  const vf most = vset(0x1.fep127f);
-  return vabs(x) < __builtin_inff() ? vmax(-most, vmin(most, x)) : x;
-}
 
 #if BOLT_VL == 16 && defined(__AVX512BF16__)
 BOLT_INLINE vh bf16_halves(vf x) {

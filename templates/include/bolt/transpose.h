@@ -15,6 +15,7 @@ BOLT_INLINE void transpose_registers(vf* rows) {
 }
 
 // Elements of a type of their own are numbers; unsigned integers stand for any of their size, in the lanes' lowest bits.
+// Numbers become bf16 without becoming infinite: they may be a mask of -3.4e38.
 template <class T>
 BOLT_INLINE vf lanes_of(const T* p) {
   return vload(p);
@@ -34,6 +35,7 @@ template <class T>
 BOLT_INLINE void put_lanes(T* p, vf x) {
   vstore(p, x);
 }
+BOLT_INLINE void put_lanes(bf16_t* p, vf x) { vstore(p, bf16_range(x)); }
 BOLT_INLINE void put_lanes(uint32_t* p, vf x) { vstore((float*)p, x); }
 BOLT_INLINE void put_lanes(uint16_t* p, vf x) { narrow_16(p, (vi)x); }
 BOLT_INLINE void put_lanes(uint8_t* p, vf x) { narrow_8(p, (vi)x); }
@@ -41,6 +43,7 @@ template <class T>
 BOLT_INLINE void put_lanes(T* p, vf x, int64_t n) {
   vstore_n(p, x, n);
 }
+BOLT_INLINE void put_lanes(bf16_t* p, vf x, int64_t n) { vstore_n(p, bf16_range(x), n); }
 BOLT_INLINE void put_lanes(uint32_t* p, vf x, int64_t n) { vstore_n((float*)p, x, n); }
 BOLT_INLINE void put_lanes(uint16_t* p, vf x, int64_t n) { narrow_16_n(p, (vi)x, n); }
 BOLT_INLINE void put_lanes(uint8_t* p, vf x, int64_t n) { narrow_8_n(p, (vi)x, n); }
