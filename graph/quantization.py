@@ -52,6 +52,7 @@ def zero_point(node: ir.Node) -> np.ndarray | None:
     """The constant zero points, 0 where left out; None when they are computed or of an unknown type."""
     if operand(node, 2) is not None:
         return constant(operand(node, 2))
+    kind: type | None
     if node.op_type == QUANTIZE:
         kind = _KINDS.get(attr(node, "output_dtype", 0))
     else:
@@ -59,7 +60,7 @@ def zero_point(node: ir.Node) -> np.ndarray | None:
     return None if kind is None else np.zeros((), kind)
 
 
-_KINDS = {0: np.uint8, int(ir.DataType.UINT8): np.uint8, int(ir.DataType.INT8): np.int8}
+_KINDS: dict[int, type] = {0: np.uint8, int(ir.DataType.UINT8): np.uint8, int(ir.DataType.INT8): np.int8}
 """Types by the attribute that states one where there is no zero point."""
 
 
@@ -139,7 +140,8 @@ def real_constant(value: ir.Value | None) -> np.ndarray | None:
     ):
         return None
     wide = integers.astype(np.int64) - along(zero.astype(np.int64), axis, integers.ndim)
-    return wide.astype(np.float32) * along(scale, axis, integers.ndim)
+    real: np.ndarray = wide.astype(np.float32) * along(scale, axis, integers.ndim)
+    return real
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def _takes_integers(node: ir.Node, opset: int) -> bool:
     """Whether every output of a move is made of elements of the first input, of any type."""
     if node.op_type == "MaxPool":
         return len(node.outputs) == 1 and opset >= 12
-    return node.op_type != "Resize" or attr(node, "mode", "nearest") == "nearest"
+    return node.op_type != "Resize" or bool(attr(node, "mode", "nearest") == "nearest")
 
 
 def _sink(node: ir.Node, parts: Sequence[Dequantized | None]) -> bool:

@@ -231,7 +231,7 @@ def _sums(node: ir.Node, weights: np.ndarray) -> ir.Value:
 
 
 def _casts_to_float(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and attr(node, "to") == ir.DataType.FLOAT
+    return node.op_type == "Cast" and bool(attr(node, "to") == ir.DataType.FLOAT)
 
 
 def _dynamic_matmul(node: ir.Node) -> bool:
