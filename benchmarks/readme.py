@@ -25,6 +25,9 @@ TITLES = {
     "int8": "int8 (the same quantized file in every engine)",
 }
 _BATCHES = (1, 8)
+_DOUBT = (
+    "\\* something else was running: the machine's measured fp32 limit changed by more than 10 % meanwhile."
+)
 
 
 def published() -> list[Result]:
@@ -57,6 +60,8 @@ def performance(results: Sequence[Result]) -> str:
         rows = [row for row in whole.rows if row.precision == precision and row.ratios]
         if rows:
             parts += [f"**{title}**", *_table(whole.of(precision), precision, rows)]
+    if not all(row.steady for row in whole.rows):
+        parts.append(_DOUBT)
     return "\n\n".join(parts)
 
 
@@ -111,7 +116,8 @@ def _line(
     times = [_ms(rows.get(threads)) for threads in counts]
     errors = [e for row in rows.values() if (e := row.engines["bolt"].error) is not None]
     error = f"{max(errors):.0e}" if errors else "-"
-    return f"| {model} | {case.split()[0]} | {' | '.join((*cells, *times))} | {error} |"
+    doubt = "" if all(row.steady for row in rows.values()) else " \\*"
+    return f"| {model}{doubt} | {case.split()[0]} | {' | '.join((*cells, *times))} | {error} |"
 
 
 def _ratio(row: Row | None, peer: str) -> str:

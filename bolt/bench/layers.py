@@ -71,7 +71,7 @@ class Limits:
         """The shortest time for so much work."""
         if flops is None or bytes_ is None:
             return None
-        return max(flops / self.gflops, bytes_ / at(self.curve, bytes_)) * 1e-3
+        return round(max(flops / self.gflops, bytes_ / at(self.curve, bytes_)) * 1e-3, 3)
 
 
 def layers(
@@ -110,7 +110,7 @@ def _layers(
 def _layer(partition: str, name: str, us: float, step: Mapping[str, Any], limits: Limits) -> Layer:
     flops, bytes_ = step.get("flops"), step.get("bytes")
     return Layer(
-        partition=partition, name=name, family=step.get("family", ""), us=us, flops=flops, bytes=bytes_,
+        partition=partition, name=name, family=step.get("family", ""), us=round(us, 2), flops=flops, bytes=bytes_,
         roof_us=limits.roof_us(flops, bytes_),
     )  # fmt: skip
 

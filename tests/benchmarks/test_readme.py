@@ -70,3 +70,10 @@ def test_newer_cells_take_the_place_of_older_ones(tmp_path):
 def test_the_readme_has_the_table_of_kernels():
     text = (ROOT / "README.md").read_text()
     assert with_support(text, support.read(CUDA_KERNELS)) == text
+
+
+def test_doubtful_rows_are_marked():
+    noisy = replace(row(model="a"), peak_after_gflops=10.0)
+    shown = performance([result(noisy, row(model="b"))])
+    assert "| a \\* |" in shown and "| b |" in shown and "something else was running" in shown
+    assert "something else" not in performance([result(row())])
