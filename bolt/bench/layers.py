@@ -110,8 +110,8 @@ def _layers(
 def _layer(partition: str, name: str, us: float, step: Mapping[str, Any], limits: Limits) -> Layer:
     flops, bytes_ = step.get("flops"), step.get("bytes")
     return Layer(
-        partition=partition, name=name, family=step.get("family", ""), us=round(us, 2), flops=flops, bytes=bytes_,
-        roof_us=limits.roof_us(flops, bytes_),
+        partition=partition, name=name, family=step.get("family", ""), us=round(us, 2), flops=flops,
+        bytes=bytes_, roof_us=limits.roof_us(flops, bytes_),
     )  # fmt: skip
 
 
