@@ -78,12 +78,13 @@ def test_run_time_extents(product: Product, target: Target) -> None:
 
 
 @pytest.mark.parametrize("product,target", PAIRS)
-def test_every_register_tile(product: Product, target: Target) -> None:
+def test_register_tiles(product: Product, target: Target) -> None:
     conv = Conv(h=2, w=31, c=10, k=100, kernel=(1, 3), pad=(0, 1), epilogue="bias_relu")
     spec = with_types(conv, product, F32).spec()
     configs = CPU_CONV.configs(spec, target)
     assert all(c.mr <= widest_rows(c.nv, target, product) for c in configs)
-    for config in {(c.mr, c.nv): c for c in configs}.values():
+    tiles = {(c.mr, c.nv): c for c in configs}
+    for config in list(tiles.values())[:: 1 if product.size == 2 else 3]:
         check(CPU_CONV, spec, target=target, config=config)
 
 
