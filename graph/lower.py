@@ -14,6 +14,7 @@ from bolt.graph.layouts import Order, row_major
 from bolt.graph.linear_epilogue import merge_scales
 from bolt.graph.memory import MAX_RANK, collapse, inner_axis
 from bolt.graph.region import Region
+from bolt.graph.short_rows import lengthened
 from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
@@ -135,6 +136,8 @@ class Lowering(SpareChannels):
         views = collapse([v.permute(order) for v in operands])
         if len(views[0].dims) > MAX_RANK:
             raise CannotLower(region.nodes[0], f"needs more than {MAX_RANK} loops")
+        if not self.conventions.is_device:
+            views = list(lengthened(self, views))
         self.emit(PointwiseSpec, views, epilogue=epilogue, nodes=region.nodes)
         self.settle(region.output, out)
 
