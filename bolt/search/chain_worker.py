@@ -24,7 +24,7 @@ from bolt.module.load import Module, load
 from bolt.verify import compare_model
 
 TIME_S = 2.5
-ROUNDS = (6, 80)
+ROUNDS = (4, 80)
 RUNS = 3
 """Counted runs of a module per round, after one that fills the caches."""
 
