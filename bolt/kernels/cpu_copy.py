@@ -1,8 +1,8 @@
 """`cpu_copy`: moves elements between two strided views.
 
 Elements of one type are moved as they are, fp32 and bf16 are converted into each other. The way is picked
-from the strides: contiguous rows by memcpy, an inner broadcast as a fill, two different
-contiguous axes as a tiled transpose (few channels: interleave), anything else one element at a time.
+from the strides: contiguous rows by memcpy, an inner broadcast as a fill, two different contiguous axes as a
+tiled transpose (few channels: interleave), anything else one element at a time.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bolt.codegen.render import render
 from bolt.kernels import rowwise
 from bolt.kernels.family import argument_names
+from bolt.kernels.finish import STORAGE
 from bolt.kernels.loops import nest_of
 from bolt.kernels.plain import OneWay, PlainFamily
 from bolt.ops.rows import ReduceSpec
@@ -83,7 +84,7 @@ class CpuReduce(PlainFamily):
         if spec.kind not in KINDS:
             return self.reject(spec, f"no reduction is called {spec.kind!r}")
         reason = rowwise.unsupported(spec)
-        if reason is None and spec.operands[1].dtype not in rowwise.STORAGE:
+        if reason is None and spec.operands[1].dtype not in STORAGE:
             reason = f"the input is {spec.operands[1].dtype}"
         return self.reject(spec, reason) if reason else None
 

@@ -20,6 +20,10 @@ nothing, never synchronizes, and can be captured into a CUDA graph. `d` and the 
 host, so the device code it launches need not depend on sizes: a `DeviceFamily` can put that code into
 `units` that many specs share, compiled once.
 
+Operands say how numbers are stored; kernels compute in fp32 (products also in what their operands are). A
+store into a 16-bit float rounds to nearest even; into an 8-bit integer it saturates, too, except that
+pointwise kernels cut toward zero, for they also are ONNX's Cast.
+
 A kernel neither reads nor writes outside its operands' dims, `spec.halo()` aside. It may assume that all
 dims are >= 1 and that pointers are aligned to their element size only, or to `Operand.alignment` where
 stated.

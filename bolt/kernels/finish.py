@@ -20,7 +20,7 @@ LONG_EPILOGUE = 8.0
 
 
 STORAGE = (F32, BF16, U8, S8)
-"""Types a tile can read epilogue inputs from and write its output to."""
+"""Types from which CPU kernels read numbers and in which they write them. Arithmetic is fp32."""
 
 
 def wrong_storage(

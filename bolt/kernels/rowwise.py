@@ -11,12 +11,10 @@ from typing import Any
 
 from bolt.codegen.simd import emit, stored
 from bolt.kernels.family import argument_names
+from bolt.kernels.finish import STORAGE
 from bolt.kernels.loops import Loop, collapse, nest_of, outer_of, walk
 from bolt.ops.spec import Operand, Spec
-from bolt.types import BF16, F32, S8, U8
-
-STORAGE = (F32, BF16, U8, S8)
-"""Types a row of input may have."""
+from bolt.types import BF16, S8, U8
 
 
 def unsupported(spec: Spec) -> str | None:

@@ -32,8 +32,8 @@ class PointwiseSpec(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopySpec(Spec):
-    """out = in, element for element, between any two strided views of one type (transposes, concat parts,
-    layout changes, broadcasts).
+    """out = in, element for element, between any two strided views of one type, or of two float types
+    (transposes, concat parts, layout changes, broadcasts). Finite numbers stay finite.
 
     Operands:
         0 output (any rank)
