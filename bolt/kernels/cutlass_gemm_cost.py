@@ -14,7 +14,7 @@ from bolt.kernels.cutlass_gemm_problem import (
     vectors_of,
 )
 from bolt.kernels.cutlass_streamk import MANY
-from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, Tile
+from bolt.kernels.cutlass_tiles import ELEMENT_BYTES, THREE_PRODUCTS, Tile
 from bolt.ops.gemm import GemmSpec
 from bolt.target import Target
 
@@ -38,7 +38,8 @@ USUAL = frozenset(
             "64x64_64x2",
         ),  # compute capability 7.5, or unaligned
         *("256x128_16x3", "128x128_16x4", "128x64_32x3", "64x64_32x5"),  # tf32
-        *("128x128_8x5", "64x64_8x5", "128x128_8x2", "64x64_8x2"),  # f32
+        *("128x128_8x5", "64x64_8x5", "128x128_8x2", "64x64_8x2"),  # f32 on CUDA cores
+        "64x64_32x3",  # f32 on tensor cores
     }
 )
 """Tiles that are good for most problems."""
@@ -52,7 +53,8 @@ def occupancy(tile: Tile, target: Target) -> int:
     gpu = target.gpu
     assert gpu is not None
     accumulators = tile.warp[0] * tile.warp[1] // 32
-    registers = min(255, accumulators + 100)
+    parts = 60 if tile.math_op == THREE_PRODUCTS else 0
+    registers = min(255, accumulators + 100 + parts)
     most = (
         gpu.smem_sm_bytes // (tile.smem_bytes + 1024),
         gpu.registers // (registers * tile.threads),
@@ -93,8 +95,11 @@ def math_rate(tile: Tile, target: Target) -> float:
         return gpu.f32_flops * 0.8
     # what later tensor cores gain over those of 8.0 needs instructions of their own (wgmma, tcgen05)
     peak = gpu.tensor_flops * MMA_SHARE.get(gpu.sm, 1.0)
-    return peak * {"tf32": 0.5, "s8": 2.0, "u8": 2.0}.get(tile.element, 1.0)
+    return peak * _TENSOR_SPEED.get(tile.element, 1.0)
 
+
+_TENSOR_SPEED = {"tf32": 0.5, "f32": 0.5 / 3, "s8": 2.0, "u8": 2.0}
+"""Of the tensor cores, against fp16; fp32 is three products of tf32."""
 
 MMA_SHARE = {90: 0.62, 100: 0.3}
 """Share of the tensor cores' rate that mma.sync reaches."""

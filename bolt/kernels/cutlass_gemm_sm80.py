@@ -18,7 +18,7 @@ from bolt.kernels.cutlass_gemm_cost import gemm_us, occupancy
 from bolt.kernels.cutlass_gemm_problem import WIDEST, GemmConfig, Problem, size_of, vectors_of
 from bolt.kernels.cutlass_gemm_unit import unit_source
 from bolt.kernels.cutlass_streamk import streamk_workspace
-from bolt.kernels.cutlass_tiles import MOST_UNALIGNED, Tile, tiles, unaligned_tiles
+from bolt.kernels.cutlass_tiles import MOST_UNALIGNED, THREE_PRODUCTS, Tile, tiles, unaligned_tiles
 from bolt.kernels.family import Source, argument_names
 from bolt.kernels.finish import as_operand
 from bolt.ops.gemm import GemmSpec
@@ -137,7 +137,16 @@ def _legal(problem: Problem, target: Target) -> list[Tile]:
         table = ()
     elif element.opclass == "TensorOp" and min(problem.a.possible, problem.b.possible) == 1:
         table = unaligned_tiles(target, "gemm", element.math, element.accumulator)
-    return [t for t in table if t.opclass == element.opclass]
+    return [t for t in table if t.opclass == element.opclass or _is_three_products(t)]
+
+
+MOST_IN_PARTS = 32 * 32
+"""Accumulators of a warp that leave room for operands in two parts: with twice as many, stream-K spills."""
+
+
+def _is_three_products(tile: Tile) -> bool:
+    """Whether it multiplies fp32 on tensor cores, with registers to spare."""
+    return tile.math_op == THREE_PRODUCTS and tile.warp[0] * tile.warp[1] <= MOST_IN_PARTS
 
 
 def _splits(spec: GemmSpec, tile: Tile, target: Target) -> list[int]:

@@ -9,13 +9,18 @@ from bolt.codegen import evt
 from bolt.codegen.render import render
 from bolt.kernels.cutlass_gemm_problem import WIDEST, GemmConfig, Problem, Vectors, tile_for
 from bolt.kernels.cutlass_streamk import MANY, SPARE
+from bolt.kernels.cutlass_tiles import THREE_PRODUCTS
 from bolt.kernels.family import Source
 from bolt.target import Target
 from bolt.types import BF16, F16, F32, S8
 
 CXX = {F32: "float", F16: "cutlass::half_t", BF16: "cutlass::bfloat16_t", S8: "int8_t"}
 ACCUMULATORS = {"f32": "float", "s32": "int32_t"}
-OPERATORS = {"multiply_add": "OpMultiplyAdd", "multiply_add_saturate": "OpMultiplyAddSaturate"}
+OPERATORS = {
+    "multiply_add": "OpMultiplyAdd",
+    "multiply_add_saturate": "OpMultiplyAddSaturate",
+    THREE_PRODUCTS: "OpMultiplyAddFastF32",
+}
 
 
 def _layout(is_row_major: bool | None) -> str:

@@ -218,7 +218,11 @@ def _kind(operation: Any) -> str | None:
     return None
 
 
-MATH_OPS = ("multiply_add", "multiply_add_saturate", "multiply_add_fast_f32")
+THREE_PRODUCTS = "multiply_add_fast_f32"
+"""fp32 on tensor cores: each operand is the sum of two tf32 numbers, and the product of their small parts is
+left out. Sums are as exact as those of CUDA cores; an infinite operand gives NaN."""
+
+MATH_OPS = ("multiply_add", "multiply_add_saturate", THREE_PRODUCTS)
 
 
 def _is_interleaved(operation: Any) -> bool:

@@ -66,6 +66,21 @@ def test_cuda_cores_multiply_f32() -> None:
     check(FAMILY, spec, SM80, config=config(spec, "64x64_8x5"), tolerance=2e-6)
 
 
+def test_tensor_cores_multiply_f32_as_three_products() -> None:
+    extras = inputs(70, 72, ("row", F32), ("full", F32), ("column", F32))
+    spec = gemm(F32, F32, m=70, n=72, k=40, extras=extras)
+    check(FAMILY, spec, SM80, config=config(spec, "64x64_16x3"), exact=True)
+    check(FAMILY, spec, SM80, config=config(spec, "64x64_16x3"), tolerance=2e-6)
+
+
+@slow
+def test_three_products_of_odd_sizes_and_long_sums() -> None:
+    extras = inputs(71, 73, ("full", F32))
+    for k in (37, 3000):
+        spec = gemm(F32, F32, m=71, n=73, k=k, extras=extras)
+        check(FAMILY, spec, SM80, config=config(spec, "64x64_32x3"), tolerance=2e-6)
+
+
 @pytest.mark.parametrize("split", (2, 3, 4, 8))
 def test_thread_blocks_that_share_a_tile_add_up(split: int) -> None:
     spec = gemm(m=70, n=72, k=2100, extras=inputs(70, 72, *USUAL[:2]))
