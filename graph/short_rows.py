@@ -70,12 +70,11 @@ def _written_out(low: Memory, view: View, joined: int) -> View:
     length = view.dims[-1]
     array = low.constants.get(view.buffer.name)
     if array is not None and array.size == length and not any(view.strides[:-1]):
-        (*outer,) = (0 for _ in view.dims[:-2])
         flat = low.const(np.tile(array.reshape(-1), joined))
-        return replace(flat, dims=(*view.dims[:-2], joined, length), strides=(*outer, length, 1))
-    small = tuple(1 if s == 0 else d for d, s in zip(view.dims[:-2], view.strides[:-2], strict=True))
-    source = replace(view, dims=(*small, joined, length), halo=())
+        return replace(flat, dims=(*view.dims[:-2], joined, length), strides=(*view.strides[:-2], length, 1))
+    outer = tuple(1 if s == 0 else d for d, s in zip(view.dims[:-2], view.strides[:-2], strict=True))
+    source = replace(view, dims=(*outer, joined, length), halo=())
     target = low.temp(low.kept_as(view), source.dims)
     low.copy(source, target)
-    outer = [0 if d == 1 else s for d, s in zip(small, target.strides[:-2], strict=True)]
-    return replace(target, strides=(*outer, *target.strides[-2:]))
+    steps = (0 if d == 1 else s for d, s in zip(outer, target.strides[:-2], strict=True))
+    return replace(target, strides=(*steps, *target.strides[-2:]))

@@ -143,12 +143,11 @@ class ResizeSpec(Spec):
         t = at - low
         if self.mode == "linear":
             return [(low, 1 - t), (low + 1, t)]
-        a = self.cubic
+        near = [_cubic(distance, self.cubic) for distance in (t, 1 - t)]
+        far = [self.cubic * t * (1 - t) ** 2, self.cubic * (1 - t) * t**2]
+        return [(low - 1, far[0]), (low, near[0]), (low + 1, near[1]), (low + 2, far[1])]
 
-        def near(d: np.ndarray) -> np.ndarray:
-            return ((a + 2) * d - (a + 3)) * d * d + 1
 
-        def far(d: np.ndarray) -> np.ndarray:
-            return ((d - 5) * d + 8) * d * a - 4 * a
-
-        return [(low - 1, far(1 + t)), (low, near(t)), (low + 1, near(1 - t)), (low + 2, far(2 - t))]
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """Weight of cubic convolution with coefficient `a` up to a distance of 1."""
+    return np.asarray(((a + 2) * distance - (a + 3)) * distance**2 + 1)

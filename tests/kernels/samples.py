@@ -237,6 +237,7 @@ SAMPLES: dict[str, Sample] = {
         CpuPool(), _pool("avg"), {i: unknown_outer(o) for i, o in enumerate(_pool("avg").operands)}
     ),
     "resize_linear": Sample(family=CpuResize(), spec=_resize("linear")),
+    "resize_cubic": Sample(family=CpuResize(), spec=_resize("cubic")),
     "resize_nearest_run_time": _run_time(
         CpuResize(),
         _resize("nearest"),
