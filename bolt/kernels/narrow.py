@@ -62,7 +62,8 @@ class TapRow:
 
 def wrong_narrow(problem: Problem, family: str, target: Target) -> Rejection | None:
     """Why `problem` is none for these kernels, if there is a reason."""
-    most = min(MOST_CHANNELS, target.vector_lanes)
+    # Sums and weights of one pixel, and a vector of input, have to fit the registers.
+    most = min(MOST_CHANNELS, target.vector_lanes, (target.vector_registers - 1) // 2)
     if problem.k > most:
         reason = f"computes at most {most} output channels"
         return Rejection(stage="supports", subject=family, reason=reason)

@@ -93,6 +93,14 @@ def test_gemm_of_run_time_rows() -> None:
     check(GEMM, spec, ints_of(spec, static.operands), target=CPU_TARGETS[0], parts=3)
 
 
+@pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
+def test_what_is_supported_has_configs(target: Target) -> None:
+    specs = [Conv(h=4, w=9, c=8, k=k, kernel=(3, 3), pad=(1, 1)).spec() for k in range(1, MOST_CHANNELS + 1)]
+    supported = [spec for spec in specs if CONV.supports(spec, target) is None]
+    assert len(supported) >= 4
+    assert all(CONV.configs(spec, target) for spec in supported)
+
+
 def test_wide_results_are_refused() -> None:
     target = CPU_TARGETS[0]
     assert CONV.supports(Conv(h=4, w=4, c=8, k=MOST_CHANNELS + 1).spec(), target) is not None
