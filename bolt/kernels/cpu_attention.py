@@ -205,7 +205,7 @@ def _context(spec: AttentionSpec, config: AttentionConfig, target: Target, name:
         "areas": [{"name": a, "start": s} for a, s in zip(areas, starts, strict=True)],
         "cut": Cut.of(m, config.mr),
         "key_widths": _widths(keys) if keys else list(range(1, config.nv + 1)),
-        "panels": [_panel(panels, i, e, lanes) for i in range(panels.count)],
+        "panels": [_panel(panels, i, e, lanes, is_deep=is_deep) for i in range(panels.count)],
         "keeps_packed": "false" if is_deep or spec.causal else "packed == index",
     }
 
@@ -215,12 +215,13 @@ def _widths(panels: Panels) -> list[int]:
     return sorted({panels.nv_last, *([panels.nv] if panels.count > 1 else [])})
 
 
-def _panel(panels: Panels, index: int, columns: int, lanes: int) -> dict[str, int]:
-    """Where a panel of columns of the output is, and lanes of its last vector that exist."""
+def _panel(panels: Panels, index: int, columns: int, lanes: int, *, is_deep: bool) -> dict[str, Any]:
+    """Where a panel of columns of the output is, lanes of its last vector that exist, what it adds to."""
     is_last = index + 1 == panels.count
     vectors, first = panels.nv_last if is_last else panels.nv, index * panels.nv * lanes
     exist = columns - first - (vectors - 1) * lanes if is_last else lanes
-    return {"vectors": vectors, "first": first, "lanes": exist}
+    sums = f", sums[0].output + {first}, shrink, is_first, is_last" if is_deep else ""
+    return {"vectors": vectors, "first": first, "lanes": exist, "sums": sums}
 
 
 def _up(value: int, step: int) -> int:
