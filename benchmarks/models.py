@@ -111,9 +111,11 @@ def _done(job: Job, plan: Plan, conduct: Conduct) -> Sequence[Row]:
             artifact = prepared(path, cases[0], plan, job.threads, conduct.progress)
             conduct.say(f"{job.name}: {_covered(artifact)}")
             return ()
+        return measure_model(job.subject.name, path, cases, plan, conduct.progress)
     except BoltError as error:
         return failed(job.subject.name, cases, job.threads, plan, str(error))
-    return measure_model(job.subject.name, path, cases, plan, conduct.progress)
+    except Exception as error:  # a mistake of bolt's on one model must not end the run over all others
+        return failed(job.subject.name, cases, job.threads, plan, f"internal error: {error!r:.300}")
 
 
 def _covered(artifact: Artifact) -> str:

@@ -115,3 +115,11 @@ def test_a_file_that_cant_be_written_is_told_before_anything_is_measured(asked, 
     with pytest.raises(OSError, match="file"):
         measure([subject("a")], PLAN, Conduct(out=tmp_path / "file" / "x.json"))
     assert asked == []
+
+
+def test_a_mistake_on_one_model_does_not_end_the_run(asked):
+    def fail(progress):
+        raise AssertionError("no such tile")
+
+    found = measure([subject("a", fail), subject("b")], replace(PLAN, threads=(1,)))
+    assert [r.problem for r in found.rows] == ["internal error: AssertionError('no such tile')", ""]
