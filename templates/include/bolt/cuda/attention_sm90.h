@@ -47,7 +47,8 @@ struct Tiles {
   CUTLASS_DEVICE explicit Tiles(const Params& params) : params(params) {}
 
   template <class Problem, class Cluster, class Tile>
-  static Params to_underlying_arguments(const Problem& problem, cutlass::KernelHardwareInfo, Cluster, const Tile& tile) {
+  static Params to_underlying_arguments(const Problem& problem, cutlass::KernelHardwareInfo, Cluster,
+                                        const Tile& tile) {
     const int rows = cute::ceil_div(cute::get<2>(problem), cute::size<0>(tile));
     const unsigned blocks = unsigned(rows) * cute::get<0>(problem) * cute::get<1>(problem);
     return {cutlass::FastDivmod(rows), cutlass::FastDivmod(cute::get<1>(problem)), blocks};

@@ -89,8 +89,7 @@ static int launch(typename Kernel::Params& params, dim3 grid, CUstream_st* strea
   constexpr auto KERNEL = &cutlass::Kernel2<Kernel>;
   if (const int error = allow_shared_memory<KERNEL>(BYTES)) return error;
   void* arguments[] = {&params};
-  return cudaLaunchKernel((const void*)KERNEL, grid, dim3(Kernel::kThreadCount), arguments, BYTES,
-                          stream);
+  return cudaLaunchKernel((const void*)KERNEL, grid, dim3(Kernel::kThreadCount), arguments, BYTES, stream);
 }
 
 }  // namespace bolt
