@@ -158,7 +158,7 @@ class _Grower:
         return [p for p in producers if p is not None]
 
     def _kept_apart(self, sink: ir.Node, members: set[ir.Node], anchor: ir.Node | None) -> set[ir.Node]:
-        """Members that had better be the end of another anchor's region: its result is then kept in 8 bits."""
+        """Members that had better end another anchor's region: its result is then kept in 8 bits."""
         others = [a for a in self._anchors(sink, members) if a is not anchor]
         apart: set[ir.Node] = set()
         for other in others:
