@@ -44,6 +44,11 @@ def only_use(value: ir.Value) -> ir.Node | None:
     return next(iter(uses))[0]
 
 
+def is_read_by(value: ir.Value, node: ir.Node) -> bool:
+    """Whether `node` is the one node that reads `value`."""
+    return bool(only_use(value) == node)
+
+
 def is_private(value: ir.Value) -> bool:
     """Whether a single node input is all that reads `value`."""
     return only_use(value) is not None

@@ -11,7 +11,7 @@ from bolt import dims as D
 from bolt.dims import Dim
 from bolt.graph.attributes import attr
 from bolt.graph.merge_moves import RESHAPES
-from bolt.graph.rewrite import add_constant, insert_before, nodes_of, only_use, producer, replace
+from bolt.graph.rewrite import add_constant, insert_before, is_read_by, nodes_of, only_use, producer, replace
 from bolt.graph.shapes import Shapes, infer
 
 
@@ -39,7 +39,7 @@ class MoveSwapping(ir.passes.InPlacePass):
 def _hoist_split(node: ir.Node, shapes: Shapes) -> bool:
     transpose = producer(node.inputs[0], "Transpose")
     perm = None if transpose is None else attr(transpose, "perm")
-    if transpose is None or perm is None or only_use(transpose.outputs[0]) is not node:
+    if transpose is None or perm is None or not is_read_by(transpose.outputs[0], node):
         return False
     x = transpose.inputs[0]
     coarse, fine = shapes.dims(node.inputs[0]), shapes.dims(node.outputs[0])
@@ -63,7 +63,7 @@ def _hoist_split(node: ir.Node, shapes: Shapes) -> bool:
 def _sink_join(node: ir.Node, shapes: Shapes) -> bool:
     join = producer(node.inputs[0], *RESHAPES)
     perm = attr(node, "perm")
-    if join is None or perm is None or only_use(join.outputs[0]) is not node:
+    if join is None or perm is None or not is_read_by(join.outputs[0], node):
         return False
     x = join.inputs[0]
     fine, coarse, result = shapes.dims(x), shapes.dims(join.outputs[0]), shapes.dims(node.outputs[0])

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bolt.graph.attributes import attr, constant, operand
 from bolt.graph.merge_moves import RESHAPES
-from bolt.graph.rewrite import insert_before, nodes_of, only_use, producer, replace
+from bolt.graph.rewrite import insert_before, is_read_by, nodes_of, only_use, producer, replace
 
 _MOVES = ("Transpose", *RESHAPES)
 
@@ -36,7 +36,7 @@ def _hoist(node: ir.Node) -> bool:
     matmul = producer(last, "MatMul") if add is None else producer(_term(add), "MatMul")
     if perm is None or matmul is None or not _is_plain(matmul) or (add is not None and bias is None):
         return False
-    if only_use(matmul.outputs[0]) is not (add or node) or (add is not None and only_use(last) is not node):  # type: ignore[arg-type]
+    if not is_read_by(matmul.outputs[0], add or node) or last is None or not is_read_by(last, node):
         return False
     if producer(matmul.inputs[0], *_MOVES) is None:
         return False
@@ -51,7 +51,7 @@ def _sink(matmul: ir.Node) -> bool:
     perm = None if transpose is None else _row_perm(transpose)
     if transpose is None or perm is None or not _is_plain(matmul):
         return False
-    if only_use(transpose.outputs[0]) is not matmul or producer(transpose.inputs[0], *_MOVES) is not None:
+    if not is_read_by(transpose.outputs[0], matmul) or producer(transpose.inputs[0], *_MOVES) is not None:
         return False
     add = only_use(matmul.outputs[0])
     bias = _bias(add) if add is not None and add.op_type == "Add" else None
