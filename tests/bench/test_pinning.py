@@ -27,7 +27,7 @@ def test_only_allowed_cores_are_chosen():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
 def test_a_process_stays_where_it_is_pinned():
     script = "import os; from bolt.bench.pinning import pin; print(pin(1), os.sched_getaffinity(0))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     core = max(os.sched_getaffinity(0))
     chosen, allowed = done.stdout.strip().split(") ")
     assert allowed == f"{{{chosen.strip('(),')}}}" and int(chosen.strip("(),")) <= core
