@@ -83,8 +83,9 @@ class Link:
         )
 
     def sample(self, rows: int) -> tuple[int, ...]:
-        """`ints` of `rows` rows somewhere in an image."""
-        return self.ints(rows, (rows - 1) * self.window.stride + 1)
+        """`ints` of `rows` rows somewhere in an image: the input rows they read, borders aside."""
+        borders = self.spec.halo().get(1, ((0, 0), (0, 0)))[1]
+        return self.ints(rows, max(1, (rows - 1) * self.window.stride + self.window.extent - sum(borders)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,16 @@ def plain_convs(images: int | str = 1, height: int = 15, width: int = 8, *, chan
     return b.output(y).model()
 
 
+def patches(height: int = 24, width: int = 8, *, channels: int = 6) -> Any:
+    """Windows that don't overlap, without a border; then one whose border is at its end."""
+    b = ModelBuilder()
+    y = b.input("x", [1, channels, height, width])
+    y = conv(b, y, "a", (channels, channels, 1, 1))
+    y = conv(b, y, "b", (channels, channels, 2, 2), strides=[2, 2])
+    y = conv(b, y, "c", (channels, channels, 3, 3), strides=[2, 2], pads=[0, 0, 1, 1])
+    return b.output(y).model()
+
+
 def mlp(rows: int = 37, channels: int = 12, wide: int = 40) -> Any:
     """Normalization, two products with an activation between, and the residual."""
     b = ModelBuilder()

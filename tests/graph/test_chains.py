@@ -27,6 +27,7 @@ MODELS = {
     "batch": lambda: chained.inverted(3, 7, 5, stride=2),
     "windows of many sizes": chained.plain_convs,
     "windows, batch": lambda: chained.plain_convs(2, 12, 7),
+    "windows without borders": chained.patches,
     "mlp": chained.mlp,
     "gated": chained.gated,
 }

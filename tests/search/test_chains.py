@@ -20,7 +20,7 @@ from bolt.module.compile import Compiled
 from bolt.options import Options
 from bolt.program import Program
 from bolt.report import silent
-from bolt.search import chain_worker, chains
+from bolt.search import chain_worker, chains, operands
 from bolt.search.chains import Contest
 from bolt.target import SM80
 from bolt.toolchain import host
@@ -157,6 +157,15 @@ def test_a_chain_s_kernels_are_problems_of_the_strip_s_size(program: Any) -> Non
     rows = {p.ints[0] for p in chains.problems([changed], {}) if p.spec.op == "conv" and p.ints}
     assert rows == {s.strip for s in changed.steps if isinstance(s, Chain)}
     assert len(chains.problems([program[0], changed], {})) > len(chains.problems([program[0]], {}))
+
+
+@pytest.mark.parametrize("build", [chained.inverted, chained.plain_convs, chained.patches])
+def test_a_strip_is_measured_with_the_rows_it_reads(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program,) = covered(build()).programs
+    changed = apply(program, chained.find(program, monkeypatch))
+    for problem in chains.problems([changed], {}):
+        spec = problem.spec.bind(problem.ints)
+        assert operands.make(spec).reference.shape == spec.out.dims
 
 
 def test_modules_are_compared_and_timed_in_groups(
