@@ -17,7 +17,7 @@ LAYERS = (
     ("dims", "gpu", "options", "report", "target", "templates"),
     ("epilogue", "spelling"),
     ("ops",),
-    ("chain", "program", "timing", "verify"),
+    ("chain", "child", "program", "timing", "verify"),
     ("codegen",),
     ("kernels",),
     ("graph",),

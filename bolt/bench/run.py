@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bolt import driver
+from bolt import child, driver
 from bolt.bench.child import Request
 from bolt.bench.engines import BOLT, Engine, usable
 from bolt.bench.machine import commit, facts
@@ -24,7 +21,7 @@ from bolt.errors import BoltError, ModelError
 from bolt.graph.load import load
 from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
-from bolt.options import OptionError, Options, Shapes, child_environment, cores, make
+from bolt.options import OptionError, Options, Shapes, cores, make
 from bolt.report import Event, Progress, silent
 from bolt.timing import DEFAULT, Protocol
 
@@ -227,16 +224,12 @@ class BenchError(BoltError):
 
 
 def _in_child(request: Request) -> tuple[Row, ...]:
-    command = [sys.executable, "-P", "-m", "bolt.bench.child"]
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(asdict(request)), capture_output=True, text=True, timeout=_TIMEOUT_S,
-            check=False, env=child_environment(OMP_NUM_THREADS=str(request.threads)),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise BenchError(f"measuring {request.name} did not end within {_TIMEOUT_S:.0f} s") from error
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        said = " / ".join(done.stderr.strip().splitlines()[-3:]) or "no message"
-        raise BenchError(f"measuring {request.name} ended with status {done.returncode}: {said}")
-    return rows(json.loads(lines[-1]))
+    answer = child.ask(
+        "bolt.bench.child",
+        asdict(request),
+        what=f"measuring {request.name}",
+        timeout_s=_TIMEOUT_S,
+        error=BenchError,
+        environment={"OMP_NUM_THREADS": str(request.threads)},
+    )
+    return rows(answer)

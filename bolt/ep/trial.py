@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bolt import child
 from bolt.errors import VerifyError
 from bolt.target import by_name, runs_here
 from bolt.timing import Protocol, interleave
@@ -78,18 +78,9 @@ def run_trial(
             "timed": timed,
             "precision": precision,
         }
-        command = [sys.executable, "-P", "-m", "bolt.ep.trial", json.dumps(request)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise VerifyError(f"the trial run did not finish within {timeout_s:.0f} s") from error
-    answer = done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else []
-    if not answer:
-        said = done.stderr.strip().splitlines()[-3:]
-        raise VerifyError(
-            f"the trial run ended with status {done.returncode}: {' / '.join(said) or 'no message'}"
+        found = child.ask(
+            "bolt.ep.trial", request, what="the trial run", timeout_s=timeout_s, error=VerifyError
         )
-    found = json.loads(answer[0])
     return Trial(
         errors=found["errors"],
         failures=tuple(found["failures"]),
@@ -159,4 +150,4 @@ def _timed(stock: Any, ours: Any, feeds: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 if __name__ == "__main__":
-    print(json.dumps(_serve(json.loads(sys.argv[1]))))
+    print(json.dumps(_serve(json.load(sys.stdin))))

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.kernels.igemm import (
     IgemmConfig,
     Problem,
@@ -17,7 +16,7 @@ from bolt.kernels.igemm import (
     pack_words,
 )
 from bolt.kernels.products import wrong_product
-from bolt.kernels.rows import product, total
+from bolt.kernels.rows import product, window_context
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -32,22 +31,20 @@ def joined_groups(groups: int, k: int, lanes: int) -> int:
 
 def conv_problem(spec: ConvSpec, target: Target) -> Problem:
     """The implicit GEMM of a convolution."""
-    names = argument_names(spec)
-    x = names[1]["strides"]
+    window = window_context(spec)
     (r, s), k, c = spec.kernel, spec.out.dims[3], spec.operands[1].dims[3]
     assert k is not None and c is not None
     groups = spec.groups // joined_groups(spec.groups, k, target.vector_lanes)
     group_c = c // groups
     # Neighbouring taps of a row that are neighbours in memory are one longer tap.
-    is_contiguous = s == 1 or (x[2] == str(group_c) and spec.dilation[1] == 1)
-    n, p, q, _ = names[0]["dims"]
+    is_contiguous = s == 1 or (window["pixel"] == str(group_c) and spec.dilation[1] == 1)
     return Problem(
         spec=spec,
-        extents=(n, p, q),
-        a_steps=(x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
-        a_base=total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
+        extents=window["extents"],
+        a_steps=window["a_steps"],
+        a_base=window["a_base"],
         taps=(r, 1 if is_contiguous else s),
-        tap_steps=(product(str(spec.dilation[0]), x[1]), product(str(spec.dilation[1]), x[2])),
+        tap_steps=(window["tap_step"], product(str(spec.dilation[1]), window["pixel"])),
         c=group_c * s if is_contiguous else group_c,
         k=k // groups,
         groups=groups,
@@ -104,7 +101,7 @@ class CpuConv:
         weights = constants[2].astype(problem.product.b.np)
         matrices = reduction_matrices(weights, spec.groups, lanes)
         taps = matrices.reshape(len(matrices), -1, problem.c, problem.k)
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = np.concatenate([pack_words(t, problem.product, config.nv, lanes) for t in taps])
         return packed
 

@@ -14,7 +14,7 @@ import numpy as np
 from bolt.codegen.render import render
 from bolt.kernels.cpu_conv import joined_groups, reduction_matrices
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context
+from bolt.kernels.finish import beside_weights, epilogue_cycles, finish_context
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     FAR_BYTES_PER_CYCLE,
@@ -158,7 +158,7 @@ class CpuConvTranspose:
         y, x = _axes(spec)
         order = [(i, j) for fy in y for fx in x for i, _ in fy for j, _ in fx]
         ordered = np.stack([by_tap[:, i, j] for i, j in order], axis=1)
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = np.concatenate([pack_words(taps, product, config.nv, lanes) for taps in ordered])
         return packed
 

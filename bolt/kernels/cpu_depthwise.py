@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.codegen.render import render
-from bolt.kernels.family import argument_names
-from bolt.kernels.finish import STORAGE, as_operand, epilogue_cycles, finish_context, wrong_storage
+from bolt.kernels.finish import STORAGE, beside_weights, epilogue_cycles, finish_context, wrong_storage
 from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, Cut
-from bolt.kernels.rows import number, product, total
+from bolt.kernels.rows import number, window_context
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -112,28 +111,19 @@ class CpuDepthwise:
     def render(self, spec: Spec, config: DepthwiseConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
         channels, r, s = _sizes(spec)
-        names, lanes = argument_names(spec), target.vector_lanes
-        x = names[1]["strides"]
-        n, p, q, _ = names[0]["dims"]
+        window, lanes = window_context(spec), target.vector_lanes
         context = {
             "title": f"Depthwise convolution {r}x{s}, tiles of {config.mr} pixels",
             "name": name,
             "lanes": lanes,
             "channels": channels,
             "vectors": -(-channels // lanes),
-            "kernel": (r, s),
-            "stride": spec.stride[1],
-            "dilation": spec.dilation[1],
             "a_type": spec.operands[1].dtype.cpu,
-            "pixel": x[2],
             "reuse": config.reuse,
             "mr": config.mr,
             "chunk": config.chunk,
-            "cut": Cut.of(number(q), config.mr),
-            "extents": (n, p, q),
-            "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
-            "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
-            "tap_step": product(str(spec.dilation[0]), x[1]),
+            "cut": Cut.of(number(window["extents"][2]), config.mr),
+            **window,
             **finish_context(spec),
         }
         return render("cpu_depthwise.cc.jinja", context)
@@ -147,7 +137,7 @@ class CpuDepthwise:
         vectors = -(-channels // lanes)
         padded = np.zeros((vectors * lanes, r, s), np.float32)
         padded[:channels] = constants[2][:, 0]
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = padded.reshape(vectors, lanes, r, s).transpose(0, 2, 3, 1).ravel()
         return packed
 

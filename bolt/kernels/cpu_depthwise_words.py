@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.codegen.render import render
-from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context
+from bolt.kernels.finish import beside_weights, epilogue_cycles, finish_context
 from bolt.kernels.igemm import ASSUMED_COLUMNS, L2_BYTES_PER_CYCLE, Cut
 from bolt.kernels.products import BYTES, Product, product_of, shift_words, wrong_product
-from bolt.kernels.rows import number, product, total
+from bolt.kernels.rows import number, window_context
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -104,8 +103,7 @@ class CpuDepthwiseWords:
 
     def render(self, spec: Spec, config: WordsConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
-        (r, s), names = spec.kernel, argument_names(spec)
-        x, (n, p, q, _) = names[1]["strides"], names[0]["dims"]
+        (r, s), window = spec.kernel, window_context(spec)
         integers, lanes = _product(spec), target.vector_lanes
         context = {
             "title": f"Depthwise convolution {r}x{s} of 8-bit integers, tiles of {config.mr} pixels",
@@ -116,19 +114,13 @@ class CpuDepthwiseWords:
             "blocks": _blocks(spec, target),
             "last": _vectors(spec, target) - VECTORS * (_blocks(spec, target) - 1),
             "chunk": config.chunk,
-            "kernel": (r, s),
-            "stride": spec.stride[1],
             "groups": _groups(spec),
             "parities": _parities(spec),
-            "pixel": x[2],
             "start_words": VECTORS * lanes if integers.shift else 0,
             "unroll": r if r <= UNROLLED_ROWS else 1,
             "mr": config.mr,
-            "cut": Cut.of(number(q), config.mr),
-            "extents": (n, p, q),
-            "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
-            "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
-            "tap_step": product(str(spec.dilation[0]), x[1]),
+            "cut": Cut.of(number(window["extents"][2]), config.mr),
+            **window,
             **finish_context(spec),
         }
         return render("cpu_depthwise_words.cc.jinja", context)
@@ -145,7 +137,7 @@ class CpuDepthwiseWords:
         if _product(spec).shift:
             words = np.concatenate([shift_words(weights.reshape(channels, -1).T, _product(spec)), words])
         blocks = words.reshape(len(words), _blocks(spec, target), -1, WORD).transpose(1, 0, 2, 3)
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = blocks.ravel()
         return packed
 

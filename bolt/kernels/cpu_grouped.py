@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.codegen.render import render
-from bolt.kernels.family import argument_names
-from bolt.kernels.finish import STORAGE, as_operand, epilogue_cycles, finish_context, wrong_storage
+from bolt.kernels.finish import STORAGE, beside_weights, epilogue_cycles, finish_context, wrong_storage
 from bolt.kernels.igemm import ASSUMED_COLUMNS, ISSUE, L2_BYTES_PER_CYCLE, LINE_BYTES, Cut
-from bolt.kernels.rows import number, product, total
+from bolt.kernels.rows import number, window_context
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -130,9 +129,7 @@ class CpuGrouped:
     def render(self, spec: Spec, config: GroupedConfig, target: Target, name: str) -> str:
         assert isinstance(spec, ConvSpec)
         sizes, lanes, (r, s) = _Sizes.of(spec, target), target.vector_lanes, spec.kernel
-        names = argument_names(spec)
-        x = names[1]["strides"]
-        n, p, q, _ = names[0]["dims"]
+        window = window_context(spec)
         context = {
             "title": f"Convolution {r}x{s} in groups of {sizes.c} to {sizes.k} channels, "
             f"tiles of {config.mr} pixels x {sizes.together} groups",
@@ -143,18 +140,11 @@ class CpuGrouped:
             "group_k": sizes.k,
             "group_c": sizes.c,
             "vectors": sizes.vectors,
-            "kernel": (r, s),
-            "stride": spec.stride[1],
-            "dilation": spec.dilation[1],
-            "pixel": x[2],
             "mr": config.mr,
             "chunk": config.chunk,
             "spread": [_spread(sizes, lanes, j) for j in range(sizes.c)],
-            "cut": Cut.of(number(q), config.mr),
-            "extents": (n, p, q),
-            "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
-            "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
-            "tap_step": product(str(spec.dilation[0]), x[1]),
+            "cut": Cut.of(number(window["extents"][2]), config.mr),
+            **window,
             **finish_context(spec),
         }
         return render("cpu_grouped.cc.jinja", context)
@@ -170,7 +160,7 @@ class CpuGrouped:
         every[: len(weights)] = weights
         padded = np.zeros((sizes.vectors, lanes, *weights.shape[1:]), np.float32)
         padded[:, :used] = every.reshape(sizes.vectors, used, *weights.shape[1:])
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = padded.transpose(0, 3, 2, 4, 1).ravel()
         return packed
 

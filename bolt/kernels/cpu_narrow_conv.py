@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bolt.kernels.cpu_conv import conv_problem
-from bolt.kernels.finish import STORAGE, as_operand, wrong_storage
+from bolt.kernels.finish import STORAGE, beside_weights, wrong_storage
 from bolt.kernels.narrow import (
     WEIGHTS,
     NarrowConfig,
@@ -67,7 +67,7 @@ class CpuNarrowConv:
         weights = constants[2].transpose(2, 3, 1, 0)
         if not config.shares:
             weights = weights.reshape(*problem.taps, problem.c, problem.k)
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = pack_narrow(weights, config, target.vector_lanes)
         return packed
 

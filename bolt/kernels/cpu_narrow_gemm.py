@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bolt.kernels.cpu_gemm import gemm_problem, is_prepacked
-from bolt.kernels.finish import STORAGE, as_operand, wrong_storage
+from bolt.kernels.finish import STORAGE, beside_weights, wrong_storage
 from bolt.kernels.narrow import (
     WEIGHTS,
     NarrowConfig,
@@ -59,7 +59,7 @@ class CpuNarrowGemm:
     def pack(
         self, spec: Spec, config: NarrowConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = pack_narrow(constants[2], config, target.vector_lanes)
         return packed
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from bolt.codegen.render import render
 from bolt.kernels.family import argument_names
-from bolt.kernels.finish import as_operand, epilogue_cycles, finish_context, wrong_storage
+from bolt.kernels.finish import beside_weights, epilogue_cycles, finish_context, wrong_storage
 from bolt.kernels.igemm import (
     ASSUMED_COLUMNS,
     FAR_BYTES_PER_CYCLE,
@@ -209,7 +209,7 @@ class CpuWinograd:
         transformed = np.einsum("ir,kcrs,js->ijck", g, weights, g, optimize=True)
         flat = transformed.reshape(-1, *transformed.shape[2:])
         words = np.stack([words_of_taps(m[None], config.product) for m in convert(flat, config.product.b)])
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = _interleave(words, config.nv, target.vector_lanes)
         return packed
 

@@ -12,7 +12,7 @@ import numpy as np
 from bolt.codegen.render import render
 from bolt.kernels import cuda_pixels
 from bolt.kernels.cuda_pixels import LAUNCH_US, VECTOR_BYTES, PixelFamily, known
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.ops.conv import ConvSpec, ConvTransposeSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -81,7 +81,7 @@ class DirectFamily(PixelFamily):
     ) -> dict[int, np.ndarray]:
         """Weights as (group, r, s, input channel, output channel) in the type of the input."""
         assert isinstance(spec, (ConvSpec, ConvTransposeSpec))
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         weights = constants[2].reshape(spec.groups, -1, *constants[2].shape[1:])
         # a convolution's weights are (k, c / groups, r, s), a transposed one's (c, k / groups, r, s)
         axes = (0, 3, 4, 2, 1) if isinstance(spec, ConvSpec) else (0, 3, 4, 1, 2)

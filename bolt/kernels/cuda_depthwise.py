@@ -11,7 +11,7 @@ import numpy as np
 from bolt.codegen.render import render
 from bolt.kernels import cuda_pixels
 from bolt.kernels.cuda_pixels import LAUNCH_US, VECTOR_BYTES, PixelFamily, known
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -108,7 +108,7 @@ class CudaDepthwise(PixelFamily):
         self, spec: Spec, config: DepthwiseConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         """Weights as (r, s, k) in the type of the input."""
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         taps = np.ascontiguousarray(constants[2][:, 0].transpose(1, 2, 0)).ravel()
         packed[2] = convert(taps, spec.operands[1].dtype)
         return packed

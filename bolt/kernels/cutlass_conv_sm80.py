@@ -16,7 +16,7 @@ import numpy as np
 from bolt.kernels import implicit_gemm
 from bolt.kernels.cuda_pixels import known
 from bolt.kernels.family import Source
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.kernels.implicit_gemm import ConvConfig
 from bolt.kernels.implicit_gemm_cost import conv_us
 from bolt.ops.conv import ConvSpec
@@ -59,7 +59,7 @@ class CutlassConvSm80:
     def pack(
         self, spec: Spec, config: ConvConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = implicit_gemm.pack_weights(spec, constants[2].transpose(0, 2, 3, 1))
         return packed
 

@@ -21,7 +21,7 @@ from bolt.kernels.cutlass_gemm_sm90 import GEMM
 from bolt.kernels.cutlass_gemm_sm90_code import ALIGNMENT, Sm90Gemm, constants, launch_context, unit_source
 from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, Tile, tiles
 from bolt.kernels.family import Config, Source, argument_names
-from bolt.kernels.finish import as_operand, epilogue_cost
+from bolt.kernels.finish import beside_weights, epilogue_cost
 from bolt.kernels.sm90_model import Problem, microseconds
 from bolt.ops.conv import ConvSpec
 from bolt.ops.gemm import GemmSpec
@@ -113,7 +113,7 @@ class CutlassConvSm90:
         self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         """Weights as (k, r, s, c) in the type of the input."""
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         krsc = np.ascontiguousarray(constants[2].transpose(0, 2, 3, 1)).ravel()
         packed[2] = convert(krsc, spec.operands[1].dtype)
         return packed

@@ -18,7 +18,7 @@ from bolt.kernels import implicit_gemm
 from bolt.kernels.cpu_conv_transpose import phases
 from bolt.kernels.cuda_pixels import known
 from bolt.kernels.family import Source, argument_names
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.kernels.implicit_gemm import Call, ConvConfig, View
 from bolt.kernels.implicit_gemm_cost import conv_us
 from bolt.kernels.rows import product, total
@@ -132,7 +132,7 @@ class CutlassConvTransposeSm80:
         grouped = constants[2].reshape(spec.groups, c // spec.groups, k, r, s)
         krsc = grouped.transpose(0, 2, 3, 4, 1).reshape(-1, r, s, c // spec.groups)
         parts = [krsc[:, list(p.taps[0])][:, :, list(p.taps[1])].ravel() for p in phases_of(spec)]
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         packed[2] = implicit_gemm.pack_weights(spec, np.concatenate(parts))
         return packed
 

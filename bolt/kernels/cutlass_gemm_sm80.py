@@ -20,7 +20,7 @@ from bolt.kernels.cutlass_gemm_unit import unit_source
 from bolt.kernels.cutlass_streamk import streamk_workspace
 from bolt.kernels.cutlass_tiles import MOST_UNALIGNED, THREE_PRODUCTS, Tile, tiles, unaligned_tiles
 from bolt.kernels.family import Source, argument_names
-from bolt.kernels.finish import as_operand
+from bolt.kernels.finish import beside_weights
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Spec
 from bolt.report import Rejection
@@ -78,7 +78,7 @@ class CutlassGemmSm80:
         self, spec: Spec, config: GemmConfig, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
         assert isinstance(spec, GemmSpec)
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         if 2 in constants:
             packed[2] = pack_b(constants[2][0, 0], Problem(spec).dtype)
         return packed

@@ -27,7 +27,7 @@ from bolt.kernels.cutlass_gemm_sm90_code import (
 )
 from bolt.kernels.cutlass_tiles_sm90 import Tile, Tiles, tiles
 from bolt.kernels.family import Config, Source, argument_names
-from bolt.kernels.finish import as_operand, epilogue_cost
+from bolt.kernels.finish import beside_weights, epilogue_cost
 from bolt.kernels.sm90_model import Problem, blocks, microseconds
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Spec
@@ -88,7 +88,7 @@ class CutlassGemmSm90:
     def pack(
         self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
-        packed = {i: as_operand(spec.operands[i], a) for i, a in constants.items() if i != 2}
+        packed = beside_weights(spec, constants)
         if 2 in constants:
             packed[2] = _as(np.ascontiguousarray(constants[2][0, 0].T).ravel(), spec.operands[1].dtype)
         return packed

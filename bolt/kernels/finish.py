@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -127,3 +127,8 @@ def as_operand(operand: Operand, array: np.ndarray) -> np.ndarray:
     index = tuple(slice(None) if s else slice(0, 1) for s in strides)
     np.lib.stride_tricks.as_strided(flat, shape, [s * flat.itemsize for s in strides])[...] = array[index]
     return flat
+
+
+def beside_weights(spec: Spec, constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """What `Family.pack` returns of all constants but operand 2: each as its operand lies."""
+    return {i: as_operand(spec.operands[i], array) for i, array in constants.items() if i != 2}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bolt.kernels.family import argument_names
+from bolt.ops.conv import ConvSpec
 from bolt.ops.spec import Spec
 
 SHORT_ROW = 16
@@ -37,6 +39,26 @@ def total(*texts: str) -> str:
     if not terms:
         return "0"
     return terms[0] if len(terms) == 1 and number(terms[0]) is not None else f"({' + '.join(terms)})"
+
+
+def window_context(spec: ConvSpec) -> dict[str, Any]:
+    """What templates of convolutions substitute: the output's extents, and steps through the input.
+
+    `a_steps` lie between images, rows and columns of the output, `tap_step` between rows of taps, `pixel`
+    between columns of the input; `a_base` is where the first tap of the first output is.
+    """
+    names = argument_names(spec)
+    x, (n, p, q, _) = names[1]["strides"], names[0]["dims"]
+    return {
+        "kernel": spec.kernel,
+        "stride": spec.stride[1],
+        "dilation": spec.dilation[1],
+        "pixel": x[2],
+        "extents": (n, p, q),
+        "a_steps": (x[0], product(str(spec.stride[0]), x[1]), product(str(spec.stride[1]), x[2])),
+        "a_base": total(product(str(-spec.pad[0]), x[1]), product(str(-spec.pad[1]), x[2])),
+        "tap_step": product(str(spec.dilation[0]), x[1]),
+    }
 
 
 def all_equal(pairs: Iterable[tuple[str, str]]) -> str:

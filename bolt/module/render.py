@@ -150,9 +150,6 @@ class _Renderer:
             for line in self.dialect.check(f"inputs[{i}].data", f"input {_format(value.name)}")
         ]
 
-    def _kernel_steps(self) -> list[Step]:
-        return [s for s in self.program.steps if isinstance(s, Step)]
-
     def _info(self, symbol: str, value: Value) -> dict[str, Any]:
         dims = ", ".join(str(d) if isinstance(d, int) else "-1" for d in value.dims)
         return {

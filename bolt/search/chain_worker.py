@@ -1,6 +1,6 @@
 """The child process that times modules with and without chains: a crash ends it, not the search.
 
-Started as `python -m bolt.search.chain_worker REQUEST`, REQUEST being JSON:
+Started as `python -m bolt.search.chain_worker`; reads a request (JSON) from stdin:
 
     {"modules": [{"path", "weights": .npy file, "groups": [[step, ...], ...]}],
      "inputs": .npz file of a0, a1, ..., "threads", "precision", "cache", "compiler"}
@@ -79,4 +79,4 @@ def _times(
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(serve(json.loads(sys.argv[1]))))
+    sys.stdout.write(json.dumps(serve(json.load(sys.stdin))))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bolt import child
 from bolt import dims as D
 from bolt.chain import Chain, calls
 from bolt.errors import VerifyError
@@ -225,16 +224,10 @@ def _inputs(program: Program, sizes: Sizes) -> list[np.ndarray]:
 
 def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
     """The child's answer."""
-    command = [sys.executable, "-P", "-m", "bolt.search.chain_worker", json.dumps(request)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise VerifyError(f"timing chains did not finish within {_TIMEOUT_S:.0f} s") from error
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        said = " / ".join(done.stderr.strip().splitlines()[-3:])
-        raise VerifyError(f"timing chains ended with status {done.returncode}: {said or 'no message'}")
-    answer: dict[str, Any] = json.loads(lines[-1])
+    worker = "bolt.search.chain_worker"
+    answer: dict[str, Any] = child.ask(
+        worker, request, what="timing chains", timeout_s=_TIMEOUT_S, error=VerifyError
+    )
     return answer
 
 

@@ -100,7 +100,8 @@ def select(
         CompileError: no candidate of a spec compiles.
     """
     heaviest = _heaviest(problems)
-    found = shared([_enumerated(problem, target, families) for problem in heaviest])
+    found = [_enumerated(problem, target, families) for problem in heaviest]
+    found = shared(found) if target.is_cuda else found
     groups = [
         Group(p.spec, p.ints, list(f.candidates), list(f.rejections))
         for p, f in zip(heaviest, found, strict=True)
