@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.floors import batch, ratios
 from bolt.bench import support
+from bolt.bench.products import products
 from bolt.bench.result import Result, Row, load
 from bolt.target import CUDA_TARGETS
 
@@ -59,7 +60,8 @@ def performance(results: Sequence[Result]) -> str:
     for precision, title in TITLES.items():
         rows = [row for row in whole.rows if row.precision == precision and row.ratios]
         if rows:
-            parts += [f"**{title}**", *_table(whole.of(precision), precision, rows)]
+            part = whole.of(precision)
+            parts += [f"**{title}**", *_table(part, precision, rows), *_large_products(part)]
     if not all(row.steady for row in whole.rows):
         parts.append(_DOUBT)
     return "\n\n".join(parts)
@@ -95,6 +97,12 @@ def _table(part: Result, precision: str, rows: Sequence[Row]) -> Iterator[str]:
     shown = _compact(by_place)
     lines += [_line(model, case, by_place[model, case], columns, counts) for model, case in shown]
     yield "\n".join([*lines, *_mean_lines(part, precision, columns, len(counts))])
+
+
+def _large_products(part: Result) -> Iterator[str]:
+    """How near the large steps are to the machine's peak, a line for each number of threads."""
+    lines = [f"- {found}" for found in products(part)]
+    yield from ["\n".join(lines)] if lines else []
 
 
 def _compact(places: Mapping[tuple[str, str], object]) -> list[tuple[str, str]]:

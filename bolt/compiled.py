@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -20,6 +21,9 @@ from bolt.ep.trial import Trial
 from bolt.graph.cover import Cover
 from bolt.graph.partition import Partition
 from bolt.module.compile import Compiled, compile_module
+from bolt.ops.conv import ConvSpec
+from bolt.ops.gemm import GemmSpec
+from bolt.ops.spec import Spec
 from bolt.options import Options
 from bolt.program import AnyStep, IntsStep, Program, Step
 from bolt.report import Event, Progress, Rejection, Report
@@ -200,9 +204,28 @@ def _step(step: AnyStep, chosen: Mapping[str, choose.Choice], sizes: Sizes) -> r
         bound = [link.step.bound(sizes) for link in step.links]
         inside = sum(2 * replace(b, operands=b.operands[:1]).bytes() for b in bound[:-1])
         flops, bytes_ = sum(b.flops() for b in bound), sum(b.bytes() for b in bound) - inside
-        return report.Step(op="chain", flops=flops, bytes=bytes_)
-    whole, family = step.bound(sizes), chosen[step.spec.key].candidate.family.name
-    return report.Step(op=step.spec.op, family=family, flops=whole.flops(), bytes=whole.bytes())
+        return report.Step(op="chain", flops=flops, bytes=bytes_, multiplies=_multiplies(bound[0]))
+    whole = step.bound(sizes)
+    return report.Step(
+        op=whole.op,
+        family=chosen[step.spec.key].candidate.family.name,
+        flops=whole.flops(),
+        bytes=whole.bytes(),
+        multiplies=_multiplies(whole),
+        mnk=_mnk(whole),
+    )
+
+
+def _multiplies(spec: Spec) -> str:
+    return spec.operands[1].dtype.name if spec.is_product else ""
+
+
+def _mnk(spec: Spec) -> tuple[int, int, int] | None:
+    if not isinstance(spec, (ConvSpec, GemmSpec)):
+        return None
+    *rows, n = (d or 1 for d in spec.out.dims)
+    m = math.prod(rows)
+    return m, n, spec.flops() // (2 * m * n)
 
 
 def _config(value: Any) -> Any:

@@ -109,12 +109,16 @@ class Step:
         family: who generated its kernel ("" when there is none).
         flops: floating-point operations at the sample sizes.
         bytes: that it has to move at least once, at the sample sizes.
+        multiplies: type of what its products multiply ("" when it has none).
+        mnk: rows and columns of a convolution's or GEMM's output, and products in each sum.
     """
 
     op: str
     family: str = ""
     flops: int = 0
     bytes: int = 0
+    multiplies: str = ""
+    mnk: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ def row(*, model: str = "net", ratio: float = 2.0, spread: float = 0.05, threads
                 flops=5_000_000,
                 bytes=1000,
                 roof_us=50.0,
+                peak_gflops=100.0,
+                mnk=(100, 25, 1000),
             ),
             Layer(partition="p", name="copy: layout", family="cpu_copy", us=300.0, flops=None),
         ),

@@ -28,11 +28,11 @@ from bolt.ep.artifact import Artifact
 from bolt.errors import TargetError
 from bolt.target import Target, detect
 from bolt.timing import Protocol, Samples, interleave
-from bolt.types import BF16, U8
+from bolt.types import BF16, F32, S8, U8
 from bolt.verify import compare_model
 
-_PRODUCTS = {"bf16": BF16, "int8": U8}
-"""Precision -> type of what its products multiply."""
+_PRODUCTS = {"bf16": (BF16,), "int8": (U8, S8)}
+"""Precision -> types of what its products multiply; one instruction does all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +117,9 @@ def _machine(request: Request, cores: tuple[int, ...]) -> _Machine:
 
 def _peaks(target: Target, request: Request) -> dict[str, float]:
     """The limit of products of the request's precision; none where that is fp32, or the target has none."""
-    dtype = _PRODUCTS.get(request.precision)
+    dtypes = _PRODUCTS.get(request.precision)
     try:
-        return {request.precision: peak_gflops(target, request.threads, dtype=dtype)} if dtype else {}
+        return {request.precision: peak_gflops(target, request.threads, dtype=dtypes[0])} if dtypes else {}
     except TargetError:  # bolt then computes in fp32, as all others do
         return {}
 
@@ -195,7 +195,8 @@ def _layers(
     peak: float,
     samples: Samples,
 ) -> tuple[Layer, ...]:
-    limits = Limits(gflops=machine.peaks.get(request.precision, peak), curve=machine.curve)
+    peaks = {t.name: gflops for precision, gflops in machine.peaks.items() for t in _PRODUCTS[precision]}
+    limits = Limits(peaks={F32.name: peak, **peaks}, curve=machine.curve)
     run_us = samples.timing("bolt").min_ms * 1e3
     return layers(artifact, feeds, limits, threads=request.threads, run_us=run_us)
 

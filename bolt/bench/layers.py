@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bolt.ep.artifact import Artifact
 from bolt.module import load as modules
 from bolt.options import cache_dir
 from bolt.target import TARGETS, runs_here
+from bolt.types import F32
 
 _ROUNDS = (3, 20)
 _PROFILE_US = 1e6
@@ -34,6 +35,8 @@ class Layer:
         bytes: what it has to move at least once, None as above.
         roof_us: what it would take if it did nothing but arithmetic at the machine's measured peak, or
             nothing but read these bytes at the measured speed for so many, whichever is longer.
+        peak_gflops: the machine's measured peak of products like its own; None when it has none.
+        mnk: rows and columns of a convolution's or GEMM's output, and products in each sum; None as above.
     """
 
     partition: str
@@ -43,6 +46,13 @@ class Layer:
     flops: int | None
     bytes: int | None = None
     roof_us: float | None = None
+    peak_gflops: float | None = None
+    mnk: tuple[int, int, int] | None = None
+
+    @property
+    def of_peak(self) -> float | None:
+        """Share of the peak; above 1 as below."""
+        return self.gflops / self.peak_gflops if self.gflops and self.peak_gflops else None
 
     @property
     def of_roof(self) -> float | None:
@@ -60,18 +70,21 @@ class Limits:
     """What the machine can do with the threads of a run.
 
     Attributes:
-        gflops: its peak in the arithmetic that products are computed in.
+        peaks: GFLOP/s of products, by the name of the type they multiply. That of "f32" limits all other
+            arithmetic, too.
         curve: GB/s by bytes.
     """
 
-    gflops: float
+    peaks: Mapping[str, float]
     curve: Curve
 
-    def roof_us(self, flops: int | None, bytes_: int | None) -> float | None:
+    def peak(self, multiplies: str) -> float:
+        """GFLOP/s of a step with such products, or with none ("")."""
+        return self.peaks.get(multiplies) or self.peaks[F32.name]
+
+    def roof_us(self, flops: int, bytes_: int, multiplies: str) -> float:
         """The shortest time for so much work."""
-        if flops is None or bytes_ is None:
-            return None
-        return round(max(flops / self.gflops, bytes_ / at(self.curve, bytes_)) * 1e-3, 3)
+        return round(max(flops / self.peak(multiplies), bytes_ / at(self.curve, bytes_)) * 1e-3, 3)
 
 
 def layers(
@@ -79,7 +92,7 @@ def layers(
 ) -> tuple[Layer, ...]:
     """The steps of all partitions for these inputs, in order.
 
-    Counts of operations are those of the sizes the model was compiled for.
+    What they compute is known for inputs of the sizes that the model was compiled for only.
 
     Args:
         limits: of the machine.
@@ -89,11 +102,13 @@ def layers(
     least, most = _ROUNDS
     rounds = min(most, max(least, round(_PROFILE_US / run_us)))
     found: list[Layer] = []
-    rows = {row["name"]: row for row in artifact.report["partitions"]}
+    shapes = {name: list(array.shape) for name, array in feeds.items()}
+    known = artifact.report["partitions"] if shapes == artifact.report["notes"]["inputs"] else ()
+    steps = {row["name"]: row["steps"] for row in known}
     for name, arrays in _partition_inputs(artifact, feeds).items():
         with _module(artifact, name) as module:
             timed = module.profile(arrays, threads=threads, rounds=rounds)
-        found += _layers(name, timed, rows[name].get("steps", ()), limits)
+        found += _layers(name, timed, steps.get(name, ()), limits)
     return tuple(found)
 
 
@@ -108,10 +123,14 @@ def _layers(
 
 
 def _layer(partition: str, name: str, us: float, step: Mapping[str, Any], limits: Limits) -> Layer:
-    flops, bytes_ = step.get("flops"), step.get("bytes")
-    return Layer(
-        partition=partition, name=name, family=step.get("family", ""), us=round(us, 2), flops=flops,
-        bytes=bytes_, roof_us=limits.roof_us(flops, bytes_),
+    found = Layer(partition=partition, name=name, family=step.get("family", ""), us=round(us, 2), flops=None)
+    if not step:
+        return found
+    multiplies, mnk = step.get("multiplies", ""), step.get("mnk")
+    return replace(
+        found, flops=step["flops"], bytes=step["bytes"],
+        roof_us=limits.roof_us(step["flops"], step["bytes"], multiplies),
+        peak_gflops=limits.peak(multiplies) if multiplies else None, mnk=tuple(mnk) if mnk else None,
     )  # fmt: skip
 
 

@@ -203,11 +203,15 @@ def _row(d: Mapping[str, Any]) -> Row:
         "engines": {name: _measured(m) for name, m in d["engines"].items()},
         "ratios": {name: Ratio(**r) for name, r in d["ratios"].items()},
         "coverage": Coverage(**d["coverage"]) if d["coverage"] else None,
-        "layers": tuple(Layer(**layer) for layer in d["layers"]),
+        "layers": tuple(_layer(layer) for layer in d["layers"]),
         "bandwidth": tuple((int(size), float(speed)) for size, speed in d.get("bandwidth", ())),
         "cores": tuple(d.get("cores", ())),
     }
     return Row(**{**d, **made})
+
+
+def _layer(d: Mapping[str, Any]) -> Layer:
+    return Layer(**{**d, "mnk": tuple(d["mnk"]) if d.get("mnk") else None})
 
 
 def _measured(d: Mapping[str, Any]) -> Measured:

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bolt.bench.layers import Layer
+from bolt.bench.products import products
 from bolt.bench.result import Measured, Result, Row
+from bolt.bench.why import why
 from bolt.timing import Ratio
 
 WEAK = 0.6
 """A step below this share of the roofline is named."""
 _WORTH = 0.01
 """Shorter steps, as a share of the run, are not."""
+_NAMED = 6
+"""Steps of a reason that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,7 @@ def sections(result: Result, *, layers: bool = False) -> list[Section]:
         Section(lines=tuple(machine_text(result).splitlines())),
         Section(cells=tuple(tuple(row) for row in rows_of(result))),
         Section(lines=tuple(means_text(result).splitlines())),
+        Section(lines=tuple(str(found) for found in products(result))),
         Section(lines=tuple(_problems(result))),
     ]
     if layers:
@@ -171,9 +176,8 @@ def layer_sections(row: Row, most: int = 25) -> list[Section]:
     """The steps that take longest: share of the run, speed, and how much of the machine's limits that is."""
     total = sum(layer.us for layer in row.layers)
     ordered = sorted(row.layers, key=lambda layer: -layer.us)
-    peak = row.peaks.get(row.precision, row.peak_gflops)
-    head = ("step", "family", "us", "share", "GFLOP/s", "of peak", "of roof")
-    cells = (head, *(_layer_cells(layer, total, peak) for layer in ordered[:most]))
+    head = ("step", "family", "m n k", "us", "share", "GFLOP/s", "of peak", "of roof")
+    cells = (head, *(_layer_cells(layer, total) for layer in ordered[:most]))
     rest = sum(layer.us for layer in ordered[most:])
     more = (f"{len(ordered) - most} more steps: {rest:.0f} us",) if len(ordered) > most else ()
     title = f"{row.where}: {len(ordered)} steps, {total:.0f} us"
@@ -194,20 +198,27 @@ def weak_steps(row: Row) -> list[Layer]:
 
 def _weak_section(weak: Sequence[Layer], total: float) -> Section:
     lost = sum(layer.us - (layer.roof_us or 0.0) for layer in weak)
-    named = ", ".join(f"{layer.name[:50]} {layer.of_roof:.0%}" for layer in weak[:10])
-    more = f", and {len(weak) - 10} more" if len(weak) > 10 else ""
-    lead = f"{len(weak)} steps below {WEAK:.0%} of the roofline lose {lost / total:.0%} of the run"
-    return Section(lines=(f"{lead}: {named}{more}",))
+    lead = f"{len(weak)} steps below {WEAK:.0%} of the roofline lose {lost / total:.0%} of the run:"
+    by_reason: dict[str, list[Layer]] = defaultdict(list)
+    for layer in weak:
+        by_reason[why(layer)].append(layer)
+    return Section(lines=(lead, *(_reason_line(reason, found) for reason, found in by_reason.items())))
 
 
-def _layer_cells(layer: Layer, total_us: float, peak: float | None) -> tuple[str, ...]:
-    speed = layer.gflops
+def _reason_line(reason: str, weak: Sequence[Layer]) -> str:
+    named = ", ".join(f"{layer.name[:50]} {layer.of_roof:.0%}" for layer in weak[:_NAMED])
+    more = f", and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
+    return f"  {reason}: {named}{more}"
+
+
+def _layer_cells(layer: Layer, total_us: float) -> tuple[str, ...]:
     return (
         layer.name[:70],
         layer.family,
+        " ".join(map(str, layer.mnk or "-")),
         f"{layer.us:.1f}",
         f"{layer.us / total_us:.1%}",
-        f"{speed:.1f}" if speed else "-",
-        f"{speed / peak:.0%}" if speed and peak else "-",
+        f"{layer.gflops:.1f}" if layer.gflops else "-",
+        f"{layer.of_peak:.0%}" if layer.of_peak else "-",
         f"{layer.of_roof:.0%}" if layer.of_roof else "-",
     )

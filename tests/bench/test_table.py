@@ -76,8 +76,20 @@ def test_an_engine_that_fails_is_named_and_its_cells_are_empty():
 def test_layers_are_ordered_by_time_with_speed_and_share_of_the_peak():
     lines = layers_text(row()).splitlines()
     assert "2 steps, 400 us" in lines[0]
-    assert lines[2].split() == ["copy:", "layout", "cpu_copy", "300.0", "75.0%", "-", "-", "-"]
-    assert lines[3].split() == ["conv:", "a", "cpu_conv", "100.0", "25.0%", "50.0", "50%", "50%"]
+    assert lines[2].split() == ["copy:", "layout", "cpu_copy", "-", "300.0", "75.0%", "-", "-", "-"]
+    assert lines[3].split() == [
+        "conv:",
+        "a",
+        "cpu_conv",
+        "100",
+        "25",
+        "1000",
+        "100.0",
+        "25.0%",
+        "50.0",
+        "50%",
+        "50%",
+    ]
 
 
 def test_more_layers_than_asked_for_are_summed():

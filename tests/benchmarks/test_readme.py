@@ -42,6 +42,12 @@ def test_there_is_a_line_for_each_model_and_batch_size_and_a_table_for_each_prec
     assert any(line.startswith("**bf16") for line in lines)
 
 
+def test_large_products_are_told_below_the_table():
+    large = replace(row().layers[0], flops=200_000_000, us=2500.0, roof_us=2000.0)
+    (line,) = [x for x in performance([result(replace(row(), layers=(large,)))]).splitlines() if "GEMMs" in x]
+    assert line.startswith("- convolutions") and "1 at 80% of the peak, 0 of them" in line
+
+
 def test_the_table_of_kernels_tells_what_was_compiled_and_run_and_why_not(tmp_path):
     cells = [
         support.Cell(family="f", target="sm80", arithmetic="f16", compiled=True, emulated=True),
