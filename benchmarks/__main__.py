@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from benchmarks.gpu import gpu
 from benchmarks.models import Conduct, measure
 from benchmarks.page import markdown, page
 from benchmarks.plot import plot
-from benchmarks.readme import RESULTS, published, with_performance, with_support
+from benchmarks.readme import PUBLISHED, RESULTS, published, with_performance, with_support
 from benchmarks.subjects import Subject, subjects
 from benchmarks.workloads import SUITES, WORKLOADS
 from bolt.bench import support
@@ -35,13 +35,6 @@ _FAILED = 1
 
 CUDA_KERNELS = RESULTS / "cuda-kernels.json"
 """What the grid of CUDA kernels found (`pytest -m slow tests/kernels/test_grid.py --grid FILE`)."""
-
-_REPRODUCED = {
-    "cpu-fp32.json": ("full", "1,8"),
-    "cpu-bf16.json": ("bf16", "1"),
-    "cpu-int8.json": ("int8", "1"),
-}
-"""Result file -> suite and batch sizes: the numbers of the README."""
 
 _path = click.Path(path_type=Path)
 _existing = click.Path(path_type=Path, exists=True)
@@ -62,7 +55,7 @@ def _running(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options of the commands that measure."""
     for option in (
         click.option("--threads", default="1,2", show_default=True, help="Numbers of threads."),
-        click.option("--peers", default="ort,openvino", show_default=True, help=f"Of {', '.join(PEERS)}."),
+        click.option("--peers", default="", help=f"Of {', '.join(PEERS)} [the suite's]."),
         click.option("--budget", default="1m", show_default=True, help="Tuning time a model and threads."),
         click.option("--rounds", default=16, show_default=True, help="Turns of each engine."),
         click.option(
@@ -99,7 +92,7 @@ def models(
 @_running
 def reproduce(**running: Any) -> None:
     """Measure every number of the README, and write it; a run that was ended goes on."""
-    for name, (suite, batch) in _REPRODUCED.items():
+    for name, (suite, batch) in PUBLISHED.items():
         click.echo(f"{suite}, batch {batch}: {RESULTS / name}", err=True)
         _measured(suite, "", batch, "", RESULTS / name, **running)
     if not running["prepare"]:
@@ -110,12 +103,14 @@ def _measured(
     suite: str, only: str, batch: str, precision: str, out: Path | None, *, threads: str, peers: str,
     budget: str, rounds: int, limit: str, again: bool, prepare: bool,
 ) -> Result:  # fmt: skip
-    plan = partial(
-        Plan,
-        against=_words(peers, PEERS),
+    of = SUITES[suite]
+    plan = Plan(
+        against=_words(peers, PEERS) or of.peers,
         threads=tuple(_number(word) for word in threads.split(",")),
         budget=budget,
         protocol=Protocol(rounds=rounds),
+        precision=precision or of.precision,
+        target=of.target,
     )
     wanted = _subjects(suite, only, batch)
     try:
@@ -124,7 +119,7 @@ def _measured(
                 out=out, again=again, prepare=prepare, limit_s=parse_budget(limit), progress=progress,
                 say=lambda line: click.echo(line, err=True),
             )  # fmt: skip
-            return measure(wanted, plan(precision=precision or SUITES[suite].precision), conduct)
+            return measure(wanted, plan, conduct)
     except (BoltError, OSError) as error:
         raise click.ClickException(str(error)) from error
 

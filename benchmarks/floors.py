@@ -59,11 +59,11 @@ def _order(place: tuple[int, int]) -> tuple[int, int]:
     return place[1], place[0]
 
 
-def ratios(result: Result, precision: str, peer: str, threads: int, size: int) -> dict[str, float]:
+def ratios(result: Result, kind: str, peer: str, threads: int, size: int) -> dict[str, float]:
     """The ratio of each model; of several cases with the same batch size the first counts."""
     found: dict[str, float] = {}
     for row in result.rows:
-        if (row.precision, row.threads, batch(row.case)) == (precision, threads, size) and peer in row.ratios:
+        if (row.kind, row.threads, batch(row.case)) == (kind, threads, size) and peer in row.ratios:
             found.setdefault(row.model, row.ratios[peer].median)
     return found
 

@@ -98,7 +98,7 @@ def _has(result: Result, job: Job, plan: Plan) -> bool:
     """Whether every case is in the result, right, and with all engines that can be used."""
     engines = {engine.name for engine in plan.engines()[0]}
     rows = {row.key: row for row in result.rows}
-    keys = [(job.subject.name, c.label, job.threads, plan.precision) for c in job.subject.cases()]
+    keys = [row.key for row in failed(job.subject.name, job.subject.cases(), job.threads, plan, "")]
     return all(key in rows and not rows[key].wrong and engines <= rows[key].engines.keys() for key in keys)
 
 

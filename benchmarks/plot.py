@@ -18,22 +18,22 @@ _WIDEST = 5.0
 def plot(result: Result, path: Path) -> bool:
     """Draws how many times faster bolt is, one bar per case and peer; False when matplotlib is missing.
 
-    Cases with one thread stand beside those with several, and every precision has a row of its own.
+    Cases with one thread stand beside those with several, and every kind has a row of its own.
     """
     rows = [row for row in result.rows if row.ratios]
     if importlib.util.find_spec("matplotlib") is None or not rows:
         return False
-    precisions = list(dict.fromkeys(row.precision for row in rows))
+    kinds = list(dict.fromkeys(row.kind for row in rows))
     counts = sorted({row.threads for row in rows})
-    parts = [[_picked(rows, precision, threads) for threads in counts] for precision in precisions]
+    parts = [[_picked(rows, kind, threads) for threads in counts] for kind in kinds]
     heights = [1 + _ROW_HEIGHT * max(len(part) for part in line) * len(result.peers) for line in parts]
     figure = importlib.import_module("matplotlib.figure").Figure(
         figsize=(3 + 5 * len(counts), 1 + sum(heights)), layout="constrained"
     )
     places = figure.subplots(len(parts), len(counts), squeeze=False, height_ratios=heights)
-    for line, precision, axes in zip(parts, precisions, places, strict=True):
+    for line, kind, axes in zip(parts, kinds, places, strict=True):
         for part, threads, one in zip(line, counts, axes, strict=True):
-            one.set_title(f"{precision}, {threads} thread{'s' if threads > 1 else ''}", fontsize=9)
+            one.set_title(f"{kind}, {threads} thread{'s' if threads > 1 else ''}", fontsize=9)
             _bars(one, part, result.peers)
     machine = result.machine
     figure.suptitle(f"times faster: {machine['cpu']}, {machine['target']}, {machine['date']}", fontsize=9)
@@ -41,8 +41,8 @@ def plot(result: Result, path: Path) -> bool:
     return True
 
 
-def _picked(rows: Sequence[Row], precision: str, threads: int) -> list[Row]:
-    return [row for row in rows if (row.precision, row.threads) == (precision, threads)]
+def _picked(rows: Sequence[Row], kind: str, threads: int) -> list[Row]:
+    return [row for row in rows if (row.kind, row.threads) == (kind, threads)]
 
 
 def _bars(axes: Any, rows: Sequence[Row], peers: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import product
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -20,20 +21,33 @@ SUPPORT = ("<!-- support: begin -->", "<!-- support: end -->")
 
 RESULTS = Path(__file__).parent / "results"
 
+PUBLISHED = {
+    "cpu-fp32.json": ("full", "1,8"),
+    "cpu-bf16.json": ("bf16", "1"),
+    "cpu-int8.json": ("int8", "1"),
+    "cpu-avx2.json": ("avx2", "1"),
+    "cpu-peers.json": ("peers", "1"),
+}
+"""Result file -> suite and batch sizes."""
+
 TITLES = {
     "fp32": "fp32",
     "bf16": "bf16 (OpenVINO runs bf16 too; ONNX Runtime has no bf16 kernels for x86 and runs fp32)",
     "int8": "int8 (the same quantized file in every engine)",
+    "fp32 x86-avx2": "fp32 without AVX-512 (bolt's target `x86-avx2`; OpenVINO is kept to AVX2, too, ONNX "
+    "Runtime can't be and uses AVX-512)",
 }
 _BATCHES = (1, 8)
+_RANGED = 4
+"""Columns of ratios that a table has room to show with their ranges."""
 _DOUBT = (
     "\\* something else was running: the machine's measured fp32 limit changed by more than 10 % meanwhile."
 )
 
 
 def published() -> list[Result]:
-    """The results the README shows."""
-    return [load(path) for path in sorted(RESULTS.glob("cpu-*.json"))]
+    """The results the README shows, a table each."""
+    return [load(path) for path in map(RESULTS.joinpath, PUBLISHED) if path.exists()]
 
 
 def with_performance(text: str, results: Sequence[Result]) -> str:
@@ -54,14 +68,14 @@ def _between(marks: tuple[str, str], text: str, table: str) -> str:
 
 
 def performance(results: Sequence[Result]) -> str:
-    """A table for each precision: a line per model and batch size, a column per peer and threads."""
+    """A table for each kind of each result: a line per model and batch size, a column per peer."""
     whole = reduce(lambda left, right: left.with_rows(right.rows), results)
     parts = [_where(whole)]
-    for precision, title in TITLES.items():
-        rows = [row for row in whole.rows if row.precision == precision and row.ratios]
+    for result, (kind, title) in product(results, TITLES.items()):
+        part = result.of(kind)
+        rows = [row for row in part.rows if row.ratios]
         if rows:
-            part = whole.of(precision)
-            parts += [f"**{title}**", *_table(part, precision, rows), *_large_products(part)]
+            parts += [f"**{title}**", *_table(part, kind, rows), *_large_products(part)]
     if not all(row.steady for row in whole.rows):
         parts.append(_DOUBT)
     return "\n\n".join(parts)
@@ -85,7 +99,7 @@ def _peers(machine: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
 
 
-def _table(part: Result, precision: str, rows: Sequence[Row]) -> Iterator[str]:
+def _table(part: Result, kind: str, rows: Sequence[Row]) -> Iterator[str]:
     counts = sorted({row.threads for row in rows})
     columns = [(peer, threads) for peer in part.peers for threads in counts]
     head = "| model | input | " + " | ".join(f"x {peer} {threads}T" for peer, threads in columns)
@@ -96,7 +110,7 @@ def _table(part: Result, precision: str, rows: Sequence[Row]) -> Iterator[str]:
         by_place.setdefault((row.model, row.case), {})[row.threads] = row
     shown = _compact(by_place)
     lines += [_line(model, case, by_place[model, case], columns, counts) for model, case in shown]
-    yield "\n".join([*lines, *_mean_lines(part, precision, columns, len(counts))])
+    yield "\n".join([*lines, *_mean_lines(part, kind, columns, len(counts))])
 
 
 def _large_products(part: Result) -> Iterator[str]:
@@ -120,7 +134,8 @@ def _line(
     columns: Sequence[tuple[str, int]],
     counts: Sequence[int],
 ) -> str:
-    cells = [_ratio(rows.get(threads), peer) for peer, threads in columns]
+    ranged = len(columns) <= _RANGED
+    cells = [_ratio(rows.get(threads), peer, ranged=ranged) for peer, threads in columns]
     times = [_ms(rows.get(threads)) for threads in counts]
     errors = [e for row in rows.values() if (e := row.engines["bolt"].error) is not None]
     error = f"{max(errors):.0e}" if errors else "-"
@@ -128,9 +143,11 @@ def _line(
     return f"| {model}{doubt} | {case.split()[0]} | {' | '.join((*cells, *times))} | {error} |"
 
 
-def _ratio(row: Row | None, peer: str) -> str:
+def _ratio(row: Row | None, peer: str, *, ranged: bool) -> str:
     ratio = row.ratios.get(peer) if row else None
-    return f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-"
+    if ratio is None:
+        return "-"
+    return f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})" if ranged else f"{ratio.median:.2f}"
 
 
 def _ms(row: Row | None) -> str:
@@ -138,12 +155,10 @@ def _ms(row: Row | None) -> str:
     return f"{timing.median_ms:.2f}" if timing else "-"
 
 
-def _mean_lines(
-    part: Result, precision: str, columns: Sequence[tuple[str, int]], counts: int
-) -> Iterator[str]:
+def _mean_lines(part: Result, kind: str, columns: Sequence[tuple[str, int]], counts: int) -> Iterator[str]:
     """The geometric means, a line for each batch size."""
     for size in _BATCHES:
-        found = [ratios(part, precision, peer, threads, size) for peer, threads in columns]
+        found = [ratios(part, kind, peer, threads, size) for peer, threads in columns]
         if any(found):
             means = [f"**{geometric_mean(f.values()):.2f}**" if f else "-" for f in found]
             models = max(len(f) for f in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bolt.bench.engines import PEERS
 from bolt.bench.packages import Member
 
 
@@ -420,6 +421,8 @@ class Suite:
     Attributes:
         about: one line.
         precision: what bolt computes in.
+        target: what it compiles for; "" is the machine's best.
+        peers: whom it is compared with, unless others are named.
         random: architectures with random weights, see `benchmarks.random_models`.
         trained: workloads by name.
         quantized: random models after quantization.
@@ -427,6 +430,8 @@ class Suite:
 
     about: str
     precision: str = "fp32"
+    target: str = ""
+    peers: tuple[str, ...] = ("ort", "openvino")
     random: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     quantized: tuple[Quantized, ...] = ()
@@ -453,6 +458,17 @@ SUITES: Mapping[str, Suite] = {
         precision="bf16",
         random=_ARCHITECTURES,
         trained=_ACCEPTED,
+    ),
+    "avx2": Suite(
+        about="what a processor without AVX-512 gets, measured on one that has it",
+        target="x86-avx2",
+        random=_ARCHITECTURES[:8],
+        trained=("ppocr4_rec", "yolov8n", "minilm_l3"),
+    ),
+    "peers": Suite(
+        about="four architectures beside every peer",
+        peers=PEERS,
+        random=_ARCHITECTURES[:4],
     ),
     "int8": Suite(
         about="quantized models as they come, and architectures quantized here",

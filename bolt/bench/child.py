@@ -26,7 +26,8 @@ from bolt.bench.pinning import pin
 from bolt.bench.result import Coverage, Measured, Row
 from bolt.ep.artifact import Artifact
 from bolt.errors import TargetError
-from bolt.target import Target, detect
+from bolt.target import Target
+from bolt.target import by_name as target_named
 from bolt.timing import Protocol, Samples, interleave
 from bolt.types import BF16, F32, S8, U8
 from bolt.verify import compare_model
@@ -49,6 +50,7 @@ class Request:
         protocol: fields of `Protocol`.
         with_layers: also time each step.
         precision: what bolt computes in.
+        target: what it compiled for; "" is the machine's best.
         pinned: keep the process on as many cores as it has threads.
     """
 
@@ -61,6 +63,7 @@ class Request:
     protocol: Mapping[str, Any]
     with_layers: bool
     precision: str = "fp32"
+    target: str = ""
     pinned: bool = True
 
 
@@ -69,7 +72,7 @@ class _Machine:
     """What the rows of a process share.
 
     Attributes:
-        target: of the processor.
+        target: that is measured.
         threads: of every engine.
         cores: that the process is kept on.
         peaks: limits of products, GFLOP/s by precision; fp32 is measured with every row.
@@ -105,7 +108,7 @@ def measure(request: Request) -> list[Row]:
 
 
 def _machine(request: Request, cores: tuple[int, ...]) -> _Machine:
-    target = detect()
+    target = target_named(request.target or "auto")
     return _Machine(
         target=target,
         threads=request.threads,
@@ -175,6 +178,7 @@ def _case(
         peak_gflops=before,
         layers=_layers(request, machine, artifact, feeds, before, samples) if wanted else (),
         precision=request.precision,
+        target=request.target,
         peak_after_gflops=after,
         peaks=machine.peaks,
         bandwidth=machine.curve,

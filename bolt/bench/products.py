@@ -17,15 +17,15 @@ _FEWER_PRODUCTS = ("cpu_winograd",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Products:
-    """The large steps of one precision and number of threads.
+    """The large steps of one kind of rows with one number of threads.
 
     Attributes:
-        precision: one of `bolt.bench.opening.PRECISIONS`.
+        kind: see `bolt.bench.result.Row`.
         threads: of the runs.
         steps: (model, step) of each.
     """
 
-    precision: str
+    kind: str
     threads: int
     steps: tuple[tuple[str, Layer], ...]
 
@@ -41,7 +41,7 @@ class Products:
         poor = [(model, layer) for model, layer in self.steps if _of_peak(layer) < POOR]
         named = ", ".join(f"{model} {layer.name[:40]} {_of_peak(layer):.0%}" for model, layer in poor)
         return (
-            f"convolutions and GEMMs of {LARGE / 1e6:.0f} MFLOP and more, {self.precision} {self.threads}T: "
+            f"convolutions and GEMMs of {LARGE / 1e6:.0f} MFLOP and more, {self.kind} {self.threads}T: "
             f"{len(layers)} at {self.mean:.0%} of the peak, {len(good)} of them "
             f"({_us(good) / _us(layers):.0%} of their time) at {GOOD:.0%} or more, "
             f"{len(poor)} below {POOR:.0%}"
@@ -49,15 +49,15 @@ class Products:
 
 
 def products(result: Result) -> list[Products]:
-    """One entry per precision and number of threads that has any.
+    """One entry per kind and number of threads that has any.
 
     Winograd, which saves products, and steps that memory limits (GEMV) are left out.
     """
     found: dict[tuple[str, int], list[tuple[str, Layer]]] = {}
     for row in result.rows:
         large = [(row.model, step) for step in row.layers if _is_large(step)]
-        found.setdefault((row.precision, row.threads), []).extend(large)
-    return [Products(precision=p, threads=t, steps=tuple(steps)) for (p, t), steps in found.items() if steps]
+        found.setdefault((row.kind, row.threads), []).extend(large)
+    return [Products(kind=k, threads=t, steps=tuple(steps)) for (k, t), steps in found.items() if steps]
 
 
 def _is_large(layer: Layer) -> bool:

@@ -69,6 +69,7 @@ class Row:
         layers: bolt's steps.
         problem: why there is nothing ("" when there is).
         precision: what bolt computed in, one of `bolt.bench.opening.PRECISIONS`.
+        target: what it compiled for; "" is the best target of the machine.
         peak_after_gflops: the fp32 limit right after; far from the one before, something else was running.
         peaks: limits of products of other precisions, GFLOP/s.
         bandwidth: (bytes, GB/s) of reading arrays of so many bytes.
@@ -86,6 +87,7 @@ class Row:
     layers: tuple[Layer, ...] = ()
     problem: str = ""
     precision: str = "fp32"
+    target: str = ""
     peak_after_gflops: float | None = None
     peaks: Mapping[str, float] = field(default_factory=dict)
     bandwidth: Curve = ()
@@ -95,13 +97,18 @@ class Row:
     @property
     def key(self) -> tuple[str, str, int, str]:
         """What makes rows of two results comparable."""
-        return self.model, self.case, self.threads, self.precision
+        return self.model, self.case, self.threads, self.kind
+
+    @property
+    def kind(self) -> str:
+        """Precision, and target unless that is the machine's best: what rows that are averaged share."""
+        return f"{self.precision} {self.target}".strip()
 
     @property
     def where(self) -> str:
         """The key for a person."""
-        precision = "" if self.precision == "fp32" else f" {self.precision}"
-        return f"{self.model} {self.case} {self.threads}T{precision}"
+        kind = "" if self.kind == "fp32" else f" {self.kind}"
+        return f"{self.model} {self.case} {self.threads}T{kind}"
 
     @property
     def steady(self) -> bool:
@@ -139,9 +146,9 @@ class Result:
         """Engines bolt was timed against."""
         return tuple(dict.fromkeys(peer for row in self.rows for peer in row.ratios))
 
-    def of(self, precision: str) -> Result:
-        """The rows of one precision."""
-        return replace(self, rows=tuple(row for row in self.rows if row.precision == precision))
+    def of(self, kind: str) -> Result:
+        """The rows of one kind."""
+        return replace(self, rows=tuple(row for row in self.rows if row.kind == kind))
 
     def with_rows(self, rows: Iterable[Row]) -> Result:
         """Rows added; newer ones take the place of older ones."""

@@ -26,6 +26,12 @@ from bolt.report import Event, Progress, silent
 from bolt.timing import DEFAULT, Protocol
 
 _TIMEOUT_S = 1800.0
+_KEPT_TO = {
+    "x86-avx2": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+}  # fmt: skip
+"""Target -> variables that keep peers (OpenVINO, PyTorch) to its instructions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,8 @@ class Plan:
         with_layers: also time each step of a run.
         precision: what bolt computes in, one of `bolt.bench.opening.PRECISIONS`; "int8" is for models that
             come quantized.
+        target: what bolt compiles for; "" is the machine's best. Peers are kept to what that has, too,
+            where they can be.
         pinned: keep each measurement on as many cores as it has threads.
     """
 
@@ -62,6 +70,7 @@ class Plan:
     protocol: Protocol = DEFAULT
     with_layers: bool = True
     precision: str = "fp32"
+    target: str = ""
     pinned: bool = True
 
     def __post_init__(self) -> None:
@@ -162,7 +171,14 @@ def measure_model(
 def failed(name: str, cases: Sequence[Case], threads: int, plan: Plan, problem: str) -> list[Row]:
     """Rows that say why there is nothing else."""
     return [
-        Row(model=name, case=case.label, threads=threads, problem=problem, precision=plan.precision)
+        Row(
+            model=name,
+            case=case.label,
+            threads=threads,
+            problem=problem,
+            precision=plan.precision,
+            target=plan.target,
+        )
         for case in cases
     ]
 
@@ -195,6 +211,7 @@ def _measured(
             protocol=asdict(plan.protocol),
             with_layers=plan.with_layers,
             precision=plan.precision,
+            target=plan.target,
             pinned=plan.pinned,
         )
         return _in_child(request)
@@ -204,7 +221,11 @@ def _options(case: Case, plan: Plan, threads: int) -> Options:
     # A quantized model says itself what is computed in int8; the rest of it stays fp32.
     precision = "fp32" if plan.precision == "int8" else plan.precision
     shapes = {name: array.shape for name, array in case.feeds.items()}
-    return make(budget=plan.budget, threads=threads, shapes=shapes, precision=precision)
+    # ONNX Runtime can't be kept to fewer instructions, so it is not asked whether bolt is faster then.
+    return make(
+        target=plan.target or "auto", budget=plan.budget, threads=threads, shapes=shapes, precision=precision,
+        ab=not plan.target,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -230,6 +251,6 @@ def _in_child(request: Request) -> tuple[Row, ...]:
         what=f"measuring {request.name}",
         timeout_s=_TIMEOUT_S,
         error=BenchError,
-        environment={"OMP_NUM_THREADS": str(request.threads)},
+        environment={"OMP_NUM_THREADS": str(request.threads), **_KEPT_TO.get(request.target, {})},
     )
     return rows(answer)

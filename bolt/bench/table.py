@@ -102,8 +102,8 @@ def rows_of(result: Result) -> list[list[str]]:
 
 
 def _cells(row: Row, peers: Sequence[str]) -> list[str]:
-    precision = "" if row.precision == "fp32" else f" {row.precision}"
-    names = [row.model, f"{row.case}{precision}", str(row.threads)]
+    kind = "" if row.kind == "fp32" else f" {row.kind}"
+    names = [row.model, f"{row.case}{kind}", str(row.threads)]
     if row.problem:
         return [*names, "failed"]
     bolt, covered = row.engines["bolt"], row.coverage
@@ -141,9 +141,9 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 2) -> str:
 def means_text(result: Result) -> str:
     """Geometric means of the ratios."""
     lines = []
-    for precision in dict.fromkeys(row.precision for row in result.rows):
-        part = result.of(precision)
-        named = "" if precision == "fp32" else f", {precision}"
+    for kind in dict.fromkeys(row.kind for row in result.rows):
+        part = result.of(kind)
+        named = "" if kind == "fp32" else f", {kind}"
         lines += [
             f"geometric mean over {peer}, {threads}T{named}: {mean:.3f}x"
             for peer in part.peers

@@ -4,16 +4,17 @@ import numpy as np
 import onnx
 import pytest
 
-from bolt.bench import bench
+from bolt.bench import bench, run
 from bolt.bench.child import _checked
 from bolt.bench.engines import EngineError, by_name, usable
 from bolt.bench.opening import is_quantized
 from bolt.bench.peak import peak_gflops
-from bolt.bench.run import Case, Plan, label, measure_model
+from bolt.bench.run import Case, Plan, label, measure_model, sample_case
+from bolt.child import ask
 from bolt.demo.jobs import generated_model
 from bolt.errors import ModelError, TargetError
 from bolt.options import OptionError
-from bolt.target import TARGETS, detect, runs_here
+from bolt.target import CPU_TARGETS, TARGETS, detect, runs_here
 from bolt.timing import Protocol
 from bolt.types import BF16, F32, S8
 
@@ -121,6 +122,18 @@ def test_the_speed_limit_is_a_plausible_number(cache, target, dtype):
         return
     most = target.vector_lanes * 4 // dtype.size_bytes * 2 * 8 * 8
     assert 0.1 < peak_gflops(target, 1, dtype=dtype, cache_root=cache) < most
+
+
+def test_a_target_below_the_machine_s_is_measured_as_a_kind_of_its_own(cache, path, monkeypatch):
+    lowest = [t for t in CPU_TARGETS if runs_here(t)][-1]
+    monkeypatch.setitem(run._KEPT_TO, lowest.name, {"ONEDNN_MAX_CPU_ISA": "SSE41"})
+    asked = []
+    monkeypatch.setattr(run.child, "ask", lambda *a, **k: asked.append(k.get("environment")) or ask(*a, **k))
+    plan = Plan(threads=(1,), budget=0, protocol=SHORT, target=lowest.name)
+    (found,) = measure_model("generated", path, (sample_case(path),), plan)
+    assert found.problem == "" and found.kind == f"fp32 {lowest.name}"
+    assert found.coverage.partitions, "it is not asked whether ONNX Runtime is faster"
+    assert asked[-1]["ONEDNN_MAX_CPU_ISA"] == "SSE41"
 
 
 def quantized(path):

@@ -38,5 +38,9 @@ def test_a_model_counts_once_for_a_batch_size():
     assert named(verdicts(result(*rows)), "geometric mean")[0].value == 2.0
 
 
+def test_a_target_that_is_not_the_machine_s_best_has_no_floors():
+    assert not verdicts(result(replace(row(model="a", ratio=0.5), target="x86-avx2")))
+
+
 def test_batches_are_read_from_the_case():
     assert [batch(case) for case in ("8x3x224x224", "1x128 1x128", "scalar", "7")] == [8, 1, 1, 7]

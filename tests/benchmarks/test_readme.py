@@ -42,6 +42,24 @@ def test_there_is_a_line_for_each_model_and_batch_size_and_a_table_for_each_prec
     assert any(line.startswith("**bf16") for line in lines)
 
 
+def test_each_result_has_a_table_and_one_of_many_peers_shows_no_ranges():
+    other = replace(row(model="a"), ratios={name: row().ratios["ort"] for name in "pqrst"})
+    lines = performance([result(row(model="a")), result(other)]).splitlines()
+    first, second = (line for line in lines if line.startswith("| a |"))
+    assert "2.00 (1.95-2.05)" in first
+    assert second.count("2.00") == 5 and "(" not in second
+
+
+def test_results_of_another_target_have_a_table_of_their_own():
+    rows = [row(model="a"), replace(row(model="a", ratio=3.0), target="x86-avx2")]
+    text = performance([result(*rows)])
+    assert "**fp32**" in text and "**fp32 without AVX-512" in text
+    assert [line.split("|")[3].strip()[:4] for line in text.splitlines() if line.startswith("| a |")] == [
+        "2.00",
+        "3.00",
+    ]
+
+
 def test_large_products_are_told_below_the_table():
     large = replace(row().layers[0], flops=200_000_000, us=2500.0, roof_us=2000.0)
     (line,) = [x for x in performance([result(replace(row(), layers=(large,)))]).splitlines() if "GEMMs" in x]
