@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bolt.bench import bench, run
+from bolt.bench import bench, peak, run
 from bolt.bench.child import _checked
 from bolt.bench.engines import EngineError, by_name, usable
 from bolt.bench.opening import is_quantized
@@ -122,6 +122,12 @@ def test_the_speed_limit_is_a_plausible_number(cache, target, dtype):
         return
     most = target.vector_lanes * 4 // dtype.size_bytes * 2 * 8 * 8
     assert 0.1 < peak_gflops(target, 1, dtype=dtype, cache_root=cache) < most
+
+
+@pytest.mark.parametrize("target", CPU_TARGETS, ids=lambda t: t.name)
+def test_the_speed_limit_fits_into_registers_and_hides_latency(target):
+    """Two pipes of four cycles need eight sums; two more registers hold what is multiplied."""
+    assert 8 <= peak._accumulators(target) <= target.vector_registers - 2
 
 
 def test_a_target_below_the_machine_s_is_measured_as_a_kind_of_its_own(cache, path, monkeypatch):
