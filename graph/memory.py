@@ -51,13 +51,10 @@ class Memory:
         order: Order | None = None,
         halo: Halo = (),
         border: int = 0,
-        *,
-        apart: bool = False,
     ) -> View:
         """A new temporary with its axes laid out in `order`, a `halo` filled with `border` around them.
 
-        The innermost dim of a channels-last value is padded as the target's conventions say, that of another
-        one when its rows are to lie `apart`.
+        The innermost dim of a channels-last value is padded as the target's conventions say.
         """
         order = order or row_major(len(dims))
         halo = halo or ((0, 0),) * len(dims)
@@ -69,7 +66,7 @@ class Memory:
             strides[axis] = step
             offset = D.add(offset, D.mul(halo[axis][0], step))
             step = D.mul(step, padded[axis])
-            if position == 0 and (apart or order != row_major(len(dims))):
+            if position == 0 and order != row_major(len(dims)):
                 step = self.conventions.pixel_stride(step, dtype, [dims[a] for a in order[:-1]])
         # With a run-time height the gap behind the last row is cleared like the others: give it room.
         slack = D.mul(sum(halo[-1]), strides[-1]) if len(order) > 2 else 0

@@ -18,8 +18,6 @@ from bolt.graph.shapes import Shapes
 from bolt.program import Buffer, IntsStep, View, dense_strides
 from bolt.types import F32, DType
 
-_PRODUCTS = ("MatMul", "Gemm")
-
 
 class Placement(Memory):
     """The view of each value of one partition.
@@ -134,25 +132,9 @@ class Placement(Memory):
         wish = self.layouts.order(value)
         # Those who want a halo copy what is in another order.
         halo = self.layouts.halo(value) if wish is None or order == wish else ()
-        view = self.temp(
-            self.stored(value),
-            dims,
-            order,
-            halo,
-            self.layouts.border(value),
-            apart=self._has_read_rows(value),
-        )
+        view = self.temp(self.stored(value), dims, order, halo, self.layouts.border(value))
         self.whole[view.buffer.name] = value
         return view
-
-    def _has_read_rows(self, value: ir.Value) -> bool:
-        """Whether only products read `value`: those of a CPU read several of its rows at a time."""
-        uses = list(value.uses())
-        return (
-            not self.conventions.is_device
-            and bool(uses)
-            and all(u.idx == 0 and u.node in self.members and u.node.op_type in _PRODUCTS for u in uses)
-        )
 
     def _output_of(self, value: ir.Value) -> View | None:
         """The caller's memory for `value`, seen through reshapes that only rename its dims."""
