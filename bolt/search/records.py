@@ -14,7 +14,7 @@ from typing import Any, Self
 from bolt.errors import ModelError, ToolchainError
 from bolt.search.measure import Measurement
 
-SCHEMA = 1
+SCHEMA = 2
 _BUSY_S = 30.0
 _JOURNALS = ("-wal", "-shm")
 _log = logging.getLogger(__name__)

@@ -42,15 +42,23 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
+class Turn:
+    """Which copy of the constants is the next: of all kernels that share them, or one would find in the
+    caches what another has just fetched."""
+
+    next: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A loaded kernel with the operand pointers of each copy of its constants."""
 
     function: int
     pointers: Any
     sets: int
+    turn: Turn
     scratch: np.ndarray
     scratch_bytes: int
-    next: int = 0
 
 
 class Session:
@@ -65,6 +73,7 @@ class Session:
         self.arenas = [_copy(self.memory[offset : offset + size]) for offset, size, _ in self.operands]
         self.ints = np.array(request["ints"], np.int64)
         self.packed: dict[tuple[int, int], list[np.ndarray]] = {}
+        self.turns: dict[tuple[tuple[int, int], ...], Turn] = {}
         library = ctypes.CDLL(request["library"])
         self.kernels = [self._kernel(library, row, request["rotate_bytes"]) for row in request["kernels"]]
 
@@ -79,10 +88,11 @@ class Session:
                 if index in packed:
                     address = self._copies(packed[index], sets)[copy].ctypes.data
                 pointers[copy * len(self.arenas) + index] = address
+        turn = self.turns.setdefault(tuple(packed.values()), Turn())
         share = -(-row["scratch_bytes"] // _LINE) * _LINE
         function = ctypes.cast(library[row["symbol"]], ctypes.c_void_p).value
         assert function is not None
-        return Kernel(function, pointers, sets, aligned(share * self.threads), share)
+        return Kernel(function, pointers, sets, turn, aligned(share * self.threads), share)
 
     def _copies(self, place: tuple[int, int], count: int) -> list[np.ndarray]:
         """At least `count` copies of packed constants; candidates with equal packing share them."""
@@ -113,13 +123,13 @@ class Session:
         return max(1, min(200, int(BURST_US / max(us, 0.1))))
 
     def _call(self, kernel: Kernel, calls: int) -> list[float]:
-        us = np.zeros(calls)
+        us, turn = np.zeros(calls), kernel.turn
         self.native.bolt_kernel_run(
-            kernel.function, ctypes.addressof(kernel.pointers), len(self.arenas), kernel.sets, kernel.next,
+            kernel.function, ctypes.addressof(kernel.pointers), len(self.arenas), kernel.sets, turn.next,
             self.ints.ctypes.data, kernel.scratch.ctypes.data, kernel.scratch_bytes, self.threads,
             self.pool.handle, calls, us.ctypes.data,
         )  # fmt: skip
-        kernel.next = (kernel.next + calls) % kernel.sets
+        turn.next = (turn.next + calls) % kernel.sets
         return [float(v) for v in us]
 
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bolt.module.host import library_path
+from bolt.search import worker as worker_module
 from bolt.search.measure import Worker, WorkerLost
 
 SCRIPT = """
@@ -58,6 +60,35 @@ def test_a_looping_kernel_ends_with_a_killed_parent(tmp_path):
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     assert until(lambda: not any(is_worker(p) for p in workers), 10)
+
+
+class Native:
+    """Notes which copy of its constants each call starts with."""
+
+    def __init__(self):
+        self.first = []
+
+    def bolt_kernel_run(self, function, pointers, operands, sets, first, *_):
+        self.first.append((first, sets))
+
+
+def test_kernels_that_share_packed_constants_don_t_find_them_in_the_caches(tmp_path, monkeypatch):
+    """Each call goes on with the copy after the last one, whichever kernel it is of."""
+    memory = tmp_path / "memory"
+    memory.write_bytes(bytes(4096))
+    monkeypatch.setattr(worker_module, "pool", lambda native, threads: SimpleNamespace(handle=None))
+    kernels = [
+        {"symbol": "abs", "packed": {"1": place}, "scratch_bytes": 0}
+        for place in ((0, 100), (0, 100), (128, 50))
+    ]
+    native = Native()
+    session = worker_module.Session(native, {
+        "memory": str(memory), "library": None, "operands": [[0, 64, 0], [1024, 0, 0]], "kernels": kernels,
+        "ints": [], "threads": 1, "rotate_bytes": 400,
+    })  # fmt: skip
+    for kernel, calls in ((0, 3), (1, 2), (2, 1), (1, 1), (2, 1)):
+        session._call(session.kernels[kernel], calls)
+    assert native.first == [(0, 4), (3, 4), (0, 8), (1, 4), (1, 8)]
 
 
 @pytest.fixture
