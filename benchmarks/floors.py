@@ -68,6 +68,11 @@ def ratios(result: Result, kind: str, peer: str, threads: int, size: int) -> dic
     return found
 
 
+def _unchanged(result: Result) -> set[str]:
+    """Models bolt hands back as they are: both sides of their ratios are ONNX Runtime."""
+    return {row.model for row in result.rows if row.coverage and not row.coverage.partitions}
+
+
 def _verdict(floor: Floor, result: Result, threads: int, size: int) -> Iterator[Verdict]:
     found = ratios(result, floor.precision, floor.peer, threads, size)
     if floor.model not in ("", "every"):
@@ -76,9 +81,12 @@ def _verdict(floor: Floor, result: Result, threads: int, size: int) -> Iterator[
         return
     where = f"{floor.precision} over {floor.peer}, {threads}T, batch {size}"
     if floor.model == "every":
-        below = tuple(f"{n} {r:.2f}x" for n, r in found.items() if r < floor.least - _MARGIN)
-        what, value = f"slowest model, {where}", min(found.values())
-        yield Verdict(what=what, least=floor.least, value=value, models=len(found), below=below)
+        unchanged = _unchanged(result)
+        judged = {name: ratio for name, ratio in found.items() if name not in unchanged}
+        if judged:
+            below = tuple(f"{n} {r:.2f}x" for n, r in judged.items() if r < floor.least - _MARGIN)
+            what, value = f"slowest model, {where}", min(judged.values())
+            yield Verdict(what=what, least=floor.least, value=value, models=len(judged), below=below)
         return
     what = f"{floor.model or f'geometric mean of {len(found)} models'}, {where}"
     yield Verdict(what=what, least=floor.least, value=geometric_mean(found.values()), models=len(found))

@@ -176,7 +176,7 @@ def _case(
         engines={n: replace(m, timing=samples.timing(n)) if n in calls else m for n, m in engines.items()},
         ratios=_ratios(samples),
         peak_gflops=before,
-        layers=_layers(request, machine, artifact, feeds, before, samples) if wanted else (),
+        layers=_layers(request, machine, artifact, feeds, max(before, after), samples) if wanted else (),
         precision=request.precision,
         target=request.target,
         peak_after_gflops=after,

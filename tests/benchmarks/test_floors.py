@@ -20,6 +20,14 @@ def test_means_and_the_slowest_model_are_judged():
     assert str(slowest).endswith("floor 1.00x: missed (b 0.50x)")
 
 
+def test_a_model_that_is_handed_back_is_not_the_slowest():
+    back = row(model="b", ratio=0.9)
+    back = replace(back, coverage=replace(back.coverage, partitions=0))
+    (slowest,) = named(verdicts(result(row(model="a", ratio=1.5), back)), "slowest")
+    assert slowest.reached and slowest.value == 1.5
+    assert not named(verdicts(result(back)), "slowest")
+
+
 def test_a_model_has_floors_of_its_own_by_threads():
     rows = [row(model="random/resnet50", ratio=1.25, threads=t) for t in (1, 2)]
     one, two = named(verdicts(result(*rows)), "random/resnet50")
