@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bolt.types import BOOL, DTYPES, F32, S8, S32, S64, U8, DType, from_onnx
+from bolt.types import BOOL, DTYPES, EIGHT_BIT_FLOATS, F32, S8, S32, S64, U8, DType, from_numpy, from_onnx
 
 if TYPE_CHECKING:
     from bolt.epilogue import Builder
@@ -190,14 +190,19 @@ def _quantize(call: Call) -> int | None:
     """clip(round(x / scale + zero)), for a scale and a zero point that are constant scalars.
 
     ONNX rounds before it adds the zero point: where x / scale is halfway between two integers and the zero
-    point is odd, the other one is taken.
+    point is odd, the other one is taken. Of 8-bit floats, which have no zero point, the store does the rest.
     """
     scale, zero = call.constant(1), call.zero_point()
-    if not scale or zero is None or zero.dtype not in _EIGHT_BITS or call.attribute("block_size", 0):
+    if not scale or zero is None or call.attribute("block_size", 0):
         return None
-    b, x, (low, high) = call.builder, call.args[0], _EIGHT_BITS[zero.dtype]
+    b, x = call.builder, call.args[0]
     if scale != 1.0:
         x = b.op("mul", x, b.const(1 / scale))
+    if from_numpy(zero.dtype) in EIGHT_BIT_FLOATS:
+        return x if call.attribute("saturate", 1) and not float(zero) else None
+    if zero.dtype not in _EIGHT_BITS:
+        return None
+    low, high = _EIGHT_BITS[zero.dtype]
     if zero:
         x = b.op("add", x, b.const(float(zero)))
     return b.op("clip", b.op("round", x), params=(low, high))
@@ -209,7 +214,7 @@ def _dequantize(call: Call) -> int | None:
     if scale is None or zero is None or call.attribute("block_size", 0):
         return None
     b, x = call.builder, call.args[0]
-    if zero:
+    if float(zero):
         x = b.op("sub", x, b.const(float(zero)))
     return x if scale == 1.0 else b.op("mul", x, b.const(scale))
 
@@ -251,17 +256,18 @@ def _power(inputs: Sequence[DType | None], output: DType) -> bool:
 
 
 def _quantizes(inputs: Sequence[DType | None], output: DType) -> bool:
-    return _float(inputs[:2], F32) and output in (U8, S8)
+    return _float(inputs[:2], F32) and output in (U8, S8, *EIGHT_BIT_FLOATS)
 
 
 def _dequantizes(inputs: Sequence[DType | None], output: DType) -> bool:
-    return inputs[0] in (U8, S8) and _float(inputs[1:2], output)
+    return inputs[0] in (U8, S8, *EIGHT_BIT_FLOATS) and _float(inputs[1:2], output)
 
 
 _EXACT_CASTS: dict[DType, tuple[DType, ...]] = {
     F32: DTYPES,
     **dict.fromkeys((U8, S8, BOOL), DTYPES),
     **dict.fromkeys((S32, S64), (F32, BOOL)),
+    **dict.fromkeys(EIGHT_BIT_FLOATS, (F32,)),
 }
 """Casts by way of fp32 that lose nothing the direct cast keeps."""
 

@@ -79,6 +79,11 @@ class Target:
         return "avx512_vnni" in self.requires
 
     @property
+    def has_float8(self) -> bool:
+        """Whether kernels for it multiply 8-bit floats (wgmma; other GPUs' instructions have none here)."""
+        return self.gpu is not None and self.gpu.sm == 90
+
+    @property
     def has_bf16(self) -> bool:
         """Whether a CPU's vectors multiply bfloat16, by pairs, into fp32 sums."""
         return "avx512_bf16" in self.requires

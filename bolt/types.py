@@ -38,7 +38,7 @@ class DType:
     @property
     def is_float(self) -> bool:
         """Whether it holds fractions (NumPy has no kind for bfloat16)."""
-        return self.name in ("f32", "f16", "bf16")
+        return self.name in ("f32", "f16", "bf16", "f8e4m3", "f8e5m2")
 
     def __repr__(self) -> str:
         return self.name
@@ -64,17 +64,39 @@ BF16 = DType(
     cutlass="cutlass::bfloat16_t",
 )
 
+F8E4M3 = DType(
+    name="f8e4m3",
+    onnx=17,
+    numpy="float8_e4m3fn",
+    cxx="__nv_fp8_e4m3",
+    cpu="",
+    size_bytes=1,
+    cutlass="cutlass::float_e4m3_t",
+)
+F8E5M2 = DType(
+    name="f8e5m2",
+    onnx=19,
+    numpy="float8_e5m2",
+    cxx="__nv_fp8_e5m2",
+    cpu="",
+    size_bytes=1,
+    cutlass="cutlass::float_e5m2_t",
+)
+
 DTYPES = (F32, U8, S8, S32, S64, BOOL)
 """The types a module can take in and hand out."""
 
 STORED = (F16, BF16)
 """Types in which a module may keep fp32 values inside."""
 
-LARGEST = {F16: 65504.0, BF16: float.fromhex("0x1.fep127")}
-"""The largest finite number of each of them."""
+EIGHT_BIT_FLOATS = (F8E4M3, F8E5M2)
+"""Types of quantized values on GPUs that multiply them; on no target do they enter or leave a module."""
 
-_BY_ONNX = {d.onnx: d for d in DTYPES}
-_BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED)}
+LARGEST = {F16: 65504.0, BF16: float.fromhex("0x1.fep127"), F8E4M3: 448.0, F8E5M2: 57344.0}
+"""The largest finite number of the floats that are narrower than fp32."""
+
+_BY_ONNX = {d.onnx: d for d in (*DTYPES, *EIGHT_BIT_FLOATS)}
+_BY_NUMPY = {d.np: d for d in (*DTYPES, *STORED, *EIGHT_BIT_FLOATS)}
 
 
 def from_onnx(code: int) -> DType | None:
@@ -91,12 +113,20 @@ def convert(array: np.ndarray, dtype: DType) -> np.ndarray:
     """Real numbers as a kernel stores them in a float or 8-bit type: rounded to nearest even.
 
     NaN and infinity are kept, finite values clamped to the type's range: masks of -3.4e38 must not become
-    infinite. 8-bit integers saturate.
+    infinite. 8-bit integers and 8-bit floats saturate (ONNX's `saturate` = 1), infinity too.
     """
+    if from_numpy(np.asarray(array).dtype) in EIGHT_BIT_FLOATS:
+        array = array.astype(np.float32)  # NumPy can't clip them
     if dtype in (U8, S8):
         limits = np.iinfo(dtype.np)
         whole: np.ndarray = np.clip(np.rint(array), limits.min, limits.max)
         return whole.astype(dtype.np)
     if dtype in LARGEST:
-        array = np.where(np.isinf(array), array, np.clip(array, -LARGEST[dtype], LARGEST[dtype]))
+        array = within(array, dtype)
     return np.asarray(array).astype(np.float32).astype(dtype.np)
+
+
+def within(array: np.ndarray, dtype: DType) -> np.ndarray:
+    """Real numbers clamped to the range of a float narrower than fp32, as `convert` does it."""
+    clamped: np.ndarray = np.clip(array, -LARGEST[dtype], LARGEST[dtype])
+    return clamped if dtype in EIGHT_BIT_FLOATS else np.where(np.isinf(array), array, clamped)

@@ -8,12 +8,12 @@ from math import inf, sqrt
 import numpy as np
 
 from bolt.errors import VerifyError
-from bolt.types import LARGEST, STORED, DType
+from bolt.types import LARGEST, DType, within
 
-EPSILON = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
+EPSILON = {"f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8, "f8e4m3": 2.0**-4, "f8e5m2": 2.0**-3}
 """Unit roundoff of the types that round; results of all other types must be equal."""
 
-ROUNDINGS = {"f32": 16.0, "f16": 2.0, "bf16": 2.0}
+ROUNDINGS = {"f32": 16.0, "f16": 2.0, "bf16": 2.0, "f8e4m3": 2.0, "f8e5m2": 2.0}
 """Roundoffs an element may be off that do not grow with k: the epilogue's polynomials (they are fp32) and one
 final store."""
 
@@ -32,13 +32,13 @@ FLIPS = 1e-3
 """Share of the elements that may be anything where an expression rounds inside: fp32 and float64 can end on
 different sides of the middle between two integers."""
 
-MODEL_TOLERANCE = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 3e-1}
+MODEL_TOLERANCE = {"fp32": 1e-3, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 3e-1, "fp8": 3e-1}
 """Whole model against ONNX Runtime without optimizations, relative to the output's range, by precision. ONNX
 Runtime's own optimizations move fp32 outputs by up to 1.2e-4 (deep sigmoids), so 1e-5 would reject correct
 results; trained models stored in F16 are off by up to 6e-3, in BF16 by up to 4e-2. "int8" is for models that
 are quantized as they come: a value next to the middle of two integers may become either, and inputs that
-differ by 1e-5 move ONNX Runtime's own outputs by up to 1.1e-1 there. An element also passes when it is this
-close relative to its own value."""
+differ by 1e-5 move ONNX Runtime's own outputs by up to 1.1e-1 there; "fp8" is the same with 8-bit floats,
+whose steps are wider. An element also passes when it is this close relative to its own value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +110,8 @@ def compare(
     """
     actual, reference = np.asarray(actual), np.asarray(reference)
     if dtype in LARGEST:
-        most = LARGEST[dtype]
-        reference = np.where(np.isinf(reference), reference, np.clip(reference, -most, most))
-    if dtype in STORED:
-        actual = actual.astype(np.float64)  # bfloat16 is no floating type to NumPy
+        reference = within(reference, dtype)
+        actual = actual.astype(np.float64)  # only fp16 is a floating type to NumPy
     if dtype.name in ("u8", "s8") and np.issubdtype(reference.dtype, np.floating):
         return _compare_rounded(actual, reference, flips)
     return _compare(actual, reference, tolerance(dtype, k, math), 0.0, flips)

@@ -36,12 +36,14 @@ class Conventions:
             operands state their alignment, matrices are row- or column-major, and copies convert between
             float types.
         has_int8: products of 8-bit integers have kernels.
+        has_float8: products of 8-bit floats have kernels.
     """
 
     stored: DType = F32
     math: str = "f32"
     is_device: bool = False
     has_int8: bool = False
+    has_float8: bool = False
 
     def dtype(self, dtype: DType) -> DType:
         """The type in which a value of ONNX type `dtype` is kept."""
@@ -84,7 +86,9 @@ def conventions(target: Target, precision: str) -> Conventions:
         known = ", ".join(p for p in PRECISIONS if target.gpu.sm >= _SINCE.get(p, 0))
         raise OptionError(f"{target.name} has no {precision} arithmetic; choose one of {known}")
     math = "tf32" if precision == "tf32" else "f32"
-    return Conventions(stored=_STORED.get(precision, F32), math=math, is_device=True)
+    return Conventions(
+        stored=_STORED.get(precision, F32), math=math, is_device=True, has_float8=target.has_float8
+    )
 
 
 def shared(targets: Sequence[Target], precision: str) -> Conventions:
@@ -95,7 +99,8 @@ def shared(targets: Sequence[Target], precision: str) -> Conventions:
     """
     found = [conventions(target, precision) for target in targets]
     has_int8 = all(rules.has_int8 for rules in found)
-    found = [replace(rules, has_int8=has_int8) for rules in found]
+    has_float8 = all(rules.has_float8 for rules in found)
+    found = [replace(rules, has_int8=has_int8, has_float8=has_float8) for rules in found]
     if any(other != found[0] for other in found):
         names = ", ".join(target.name for target in targets)
         raise OptionError(f"a package is for CPUs or for GPUs, {names} are both; make two packages")

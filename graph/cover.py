@@ -18,6 +18,8 @@ from bolt.graph.shapes import Shapes, rebase
 from bolt.ops.spec import Spec
 from bolt.program import Program, Step
 from bolt.report import Rejection
+from bolt.target import TARGETS
+from bolt.types import EIGHT_BIT_FLOATS
 
 Supports = Callable[[Spec], Rejection | None]
 
@@ -65,7 +67,10 @@ def cover(
     refused: dict[ir.Node, Rejection] = {}
 
     def supported(node: ir.Node) -> Rejection | None:
-        if node.op_type in (QUANTIZE, DEQUANTIZE) and not conventions.has_int8:
+        if _touches_float8(node, shapes):
+            if not conventions.has_float8:
+                return _no("partition", node, f"8-bit floats have kernels on {_FLOAT8_TARGETS} only")
+        elif node.op_type in (QUANTIZE, DEQUANTIZE) and not conventions.has_int8:
             return _no("partition", node, "the target has no products of 8-bit integers")
         return refused[node] if node in refused else claim(node, shapes)
 
@@ -75,7 +80,9 @@ def cover(
         kept: list[Partition] = []
         before = len(refused)
         for part in parts:
-            verdict = None if everything else _worth(part, shapes, sample, parts)
+            verdict = _border(part, shapes)
+            if verdict is None and not everything:
+                verdict = _worth(part, shapes, sample, parts)
             if verdict is None:
                 lowered = _lowered(part, shapes, opsets, sizes, supports, conventions)
                 verdict = lowered if isinstance(lowered, dict) else None
@@ -130,6 +137,21 @@ def _lowered(
             nodes = [by_name[n] for n in step.nodes if n in by_name] or list(part.nodes)
             refused |= {n: _no("supports", n, verdict.reason) for n in nodes}
     return refused or program
+
+
+def _touches_float8(node: ir.Node, shapes: Shapes) -> bool:
+    return any(shapes.dtype(v) in EIGHT_BIT_FLOATS for v in (*node.inputs, *node.outputs))
+
+
+_FLOAT8_TARGETS = ", ".join(t.name for t in TARGETS if t.has_float8)
+
+
+def _border(part: Partition, shapes: Shapes) -> dict[ir.Node, Rejection] | None:
+    """Refuse the nodes that would make 8-bit floats enter or leave the partition."""
+    crossing = {v for v in (*part.inputs, *part.outputs) if shapes.dtype(v) in EIGHT_BIT_FLOATS}
+    reason = "8-bit floats neither enter nor leave a module"
+    found = [n for n in part.nodes if crossing & {*n.inputs, *n.outputs}]
+    return {n: _no("partition", n, reason) for n in found} or None
 
 
 def _worth(

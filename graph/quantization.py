@@ -139,7 +139,8 @@ def real_constant(value: ir.Value | None) -> np.ndarray | None:
         _lies_along(scale, axis, integers) and _lies_along(zero, axis, integers)
     ):
         return None
-    wide = integers.astype(np.int64) - along(zero.astype(np.int64), axis, integers.ndim)
+    # float64 holds 32-bit integers and 8-bit floats alike
+    wide = integers.astype(np.float64) - along(zero.astype(np.float64), axis, integers.ndim)
     real: np.ndarray = wide.astype(np.float32) * along(scale, axis, integers.ndim)
     return real
 

@@ -76,7 +76,8 @@ class Memory:
         last = start + sum((d - 1) * s for d, s in zip(dims, strides, strict=True))
         assert start >= 0 and last < flat.size, f"{view} leaves its buffer of {flat.size} elements"
         item = flat.itemsize
-        return as_strided(flat[start:], dims, [s * item for s in strides])
+        words = flat[start:].view(f"u{item}")  # NumPy makes no strided views of all 8-bit floats
+        return as_strided(words, dims, [s * item for s in strides]).view(flat.dtype)
 
 
 def run(program: Program, inputs: Sequence[np.ndarray], plan: Plan | None = None) -> list[np.ndarray]:

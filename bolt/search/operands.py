@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bolt.ops.spec import Operand, Spec
-from bolt.types import S8, STORED, U8, DType, convert
+from bolt.types import S8, U8, DType, convert
 from bolt.verify import FLIPS, Comparison, compare
 
 GUARD = 64
@@ -143,7 +143,7 @@ def _multiplies_integers(spec: Spec) -> bool:
 
 
 def _is_float(dtype: DType) -> bool:
-    return dtype in STORED or dtype.np.kind == "f"  # bfloat16 is no floating type to NumPy
+    return dtype.is_float
 
 
 def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:
@@ -165,7 +165,8 @@ def _block(operand: Operand, halo: tuple[tuple[int, int], ...]) -> Block:
 
 def _view(memory: np.ndarray, start: int, dims: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
     steps = [s * memory.itemsize for s in strides]
-    return np.lib.stride_tricks.as_strided(memory[start:], dims, steps)
+    words = memory[start:].view(f"u{memory.itemsize}")  # NumPy makes no strided views of all 8-bit floats
+    return np.lib.stride_tricks.as_strided(words, dims, steps).view(memory.dtype)
 
 
 def _changed_outside(before: Block, after: Block) -> int:

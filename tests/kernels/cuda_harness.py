@@ -25,7 +25,7 @@ from bolt import verify
 from bolt.kernels.family import Candidate, Config, Family, Source
 from bolt.ops.spec import Operand, Spec
 from bolt.target import CUDA_TARGETS, Target
-from bolt.types import F32, LARGEST, STORED, DType
+from bolt.types import EIGHT_BIT_FLOATS, LARGEST, STORED, DType, within
 
 __all__ = ["NEEDS_EMULATOR", "Device", "check", "f32", "like", "operand", "per_channel", "run", "symbol"]
 
@@ -36,7 +36,6 @@ NEEDS_EMULATOR = (
 )
 """For modules whose tests run kernels; on a GPU where that is asked for."""
 
-_FLOATS = (F32, *STORED)
 _GUARD_BYTES = 512
 _CONSTANT_ALIGNMENT = 64
 _SCRATCH_ALIGNMENT = 16
@@ -131,8 +130,9 @@ class Buffer:
     @property
     def view(self) -> np.ndarray:
         raw = self.bytes[self.start :]
-        flat = raw[: len(raw) // self.dtype.size_bytes * self.dtype.size_bytes].view(self.dtype.np)
-        return np.lib.stride_tricks.as_strided(flat, self._dims, self._strides)
+        words = np.dtype(f"u{self.dtype.size_bytes}")  # NumPy makes no strided views of all 8-bit floats
+        flat = raw[: len(raw) // words.itemsize * words.itemsize].view(words)
+        return np.lib.stride_tricks.as_strided(flat, self._dims, self._strides).view(self.dtype.np)
 
     def outside(self) -> np.ndarray:
         """The bytes that are no element of the view."""
@@ -191,7 +191,7 @@ def run(
     for index, values in arrays.items():
         buffers[index].view[...] = values
     constants = {
-        i: np.asarray(arrays[i], np.float32 if _is_float(bound.operands[i].dtype) else None)
+        i: np.asarray(arrays[i], np.float32 if bound.operands[i].dtype.is_float else None)
         for i in spec.constants
     }
     packed = family.pack(spec, config, target, constants)
@@ -293,10 +293,6 @@ def _guarded(packed: np.ndarray) -> np.ndarray:
     return raw
 
 
-def _is_float(dtype: DType) -> bool:
-    return dtype in _FLOATS
-
-
 def check(
     family: Family,
     spec: Spec,
@@ -359,15 +355,15 @@ def _held(operand: Operand, values: np.ndarray) -> np.ndarray:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    """Values NumPy's functions can work with: 16-bit floats as fp32."""
-    return values.astype(np.float32) if values.dtype in [t.np for t in STORED] else values
+    """Values NumPy's functions can work with: narrower floats as fp32."""
+    narrow = [t.np for t in (*STORED, *EIGHT_BIT_FLOATS)]
+    return values.astype(np.float32) if values.dtype in narrow else values
 
 
 def stored(values: np.ndarray, dtype: DType) -> np.ndarray:
-    """What the type makes of fp32 or fp64 values: 16-bit floats clamp finite ones to their range."""
+    """What the type makes of fp32 or fp64 values: 16-bit floats clamp finite ones, 8-bit floats all."""
     if dtype in LARGEST:
-        finite = np.isfinite(values)
-        values = np.where(finite, np.clip(values, -LARGEST[dtype], LARGEST[dtype]), values)
+        values = within(values, dtype)
     return _plain(values.astype(dtype.np))
 
 
@@ -376,7 +372,7 @@ def compare(got: np.ndarray, want: np.ndarray, dtype: DType, *, tolerance: float
     with np.errstate(over="ignore", invalid="ignore"):
         want = stored(want, dtype)
     got = _plain(got)
-    if tolerance is None or not _is_float(dtype):
+    if tolerance is None or not dtype.is_float:
         wrong = ~((got == want) | ((got != got) & (want != want)))
     else:
         finite = np.isfinite(want)

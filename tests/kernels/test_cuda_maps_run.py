@@ -16,8 +16,8 @@ from bolt.kernels.cuda_gather import CudaGather
 from bolt.kernels.cuda_pointwise import CudaPointwise
 from bolt.ops.pointwise import CopySpec, FillSpec, GatherSpec, PointwiseSpec
 from bolt.ops.spec import Operand
-from bolt.target import SM80
-from bolt.types import BF16, BOOL, F16, F32, S8, S32, S64, U8, DType
+from bolt.target import SM80, SM90A
+from bolt.types import BF16, BOOL, F8E4M3, F8E5M2, F16, F32, S8, S32, S64, U8, DType
 
 pytestmark = h.NEEDS_EMULATOR
 slow = pytest.mark.slow
@@ -135,6 +135,18 @@ def test_views_and_broadcasts(dims, strides):
     h.check(CudaPointwise(), pointwise(total_of(2), view(F16, dims), *inputs), SM80, exact=True)
 
 
+@pytest.mark.parametrize("dtype", [F8E4M3, pytest.param(F8E5M2, marks=slow)])
+def test_8_bit_floats(dtype):
+    """Each of them is read, and sums between, at and beyond them are stored."""
+    every = np.arange(256, dtype=np.uint8).view(dtype.np)
+    step = np.random.default_rng(0).choice([0, 1 / 32, 1 / 16, -3 / 32, 1000, -np.inf, np.inf], (5, 256))
+    with np.errstate(invalid="ignore"):
+        summand = (step * np.abs(every.astype(np.float32))).astype(np.float32)
+    values = {1: np.broadcast_to(every, (5, 256)), 2: summand}
+    spec = pointwise(total_of(2), *(view(d, (5, 256), alignment=16) for d in (dtype, dtype, F32)))
+    h.check(CudaPointwise(), spec, SM90A, values=values, exact=True)
+
+
 def test_run_time_dims_pick_a_kernel_that_fits():
     dims, strides = (None, None, None), (None, None, 1)
     spec = pointwise(
@@ -185,6 +197,9 @@ def copy(out: Operand, source: Operand) -> CopySpec:
         ),
         pytest.param(
             view(F32, (2, 37, 70)), view(F16, (2, 37, 70), (2590, 1, 37)), id="tiled-from-half", marks=slow
+        ),
+        pytest.param(
+            view(F16, (2, 37, 70)), view(F8E4M3, (2, 37, 70), (2590, 1, 37)), id="tiled-from-f8", marks=slow
         ),
         pytest.param(
             view(S64, (2, 37, 70)), view(S64, (2, 37, 70), (2590, 1, 37)), id="tiled-64", marks=slow

@@ -12,7 +12,7 @@ from bolt.ops.pointwise import CopySpec, GatherSpec, PointwiseSpec
 from bolt.ops.spec import Operand
 from bolt.search import operands
 from bolt.search.operands import GUARD
-from bolt.types import BF16, F16, F32, S64
+from bolt.types import BF16, F8E4M3, F8E5M2, F16, F32, S64
 
 
 def conv():
@@ -48,8 +48,8 @@ def right(made):
     return memory
 
 
-@pytest.mark.parametrize("dtype", [F16, BF16])
-def test_16_bit_operands_hold_what_the_reference_reads(dtype):
+@pytest.mark.parametrize("dtype", [F16, BF16, F8E4M3, F8E5M2])
+def test_narrow_operands_hold_what_the_reference_reads(dtype):
     spec = conv()
     stored = tuple(replace(o, dtype=dtype) for o in spec.operands)
     made = operands.make(replace(spec, operands=stored))

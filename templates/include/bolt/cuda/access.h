@@ -2,9 +2,11 @@
 //
 // bool stores x != 0, integers truncate toward zero. f16 and bf16 round to nearest even and keep NaN and infinities, but
 // finite values beyond their range become their largest: -3.4e38 in an attention mask must not turn into an infinity.
+// 8-bit floats do the same except that infinities become the largest number, too.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <string.h>
 
 #include "bolt/cuda/vmath.h"
@@ -41,6 +43,16 @@ template <>
 struct Element<__nv_bfloat16> {
   BOLT_DEVICE float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
   BOLT_DEVICE __nv_bfloat16 from_float(float x) { return __float2bfloat16_rn(clamp_finite(x, 0x1.fep127f)); }
+};
+template <>
+struct Element<__nv_fp8_e4m3> {
+  BOLT_DEVICE float to_float(__nv_fp8_e4m3 x) { return (float)x; }
+  BOLT_DEVICE __nv_fp8_e4m3 from_float(float x) { return __nv_fp8_e4m3(x); }
+};
+template <>
+struct Element<__nv_fp8_e5m2> {
+  BOLT_DEVICE float to_float(__nv_fp8_e5m2 x) { return (float)x; }
+  BOLT_DEVICE __nv_fp8_e5m2 from_float(float x) { return __nv_fp8_e5m2(x); }
 };
 
 template <class T>
