@@ -18,7 +18,7 @@ class Cell:
     Attributes:
         family: name of the family.
         target: name of the target row.
-        arithmetic: "f16", "bf16", "tf32", "f32" or "s8".
+        arithmetic: "f16", "bf16", "tf32", "f32", "s8" or "f8".
         compiled: by nvcc, without spills.
         emulated: results compared with the float64 reference under the emulator of the tests.
         ran_on: device and date of a run on a GPU whose results were right; "" for none.

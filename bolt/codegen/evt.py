@@ -19,13 +19,29 @@ from bolt.codegen.simd import emit
 from bolt.epilogue import Epilogue
 from bolt.ops.spec import Operand
 from bolt.report import Rejection
-from bolt.types import BF16, BOOL, F16, F32, LARGEST, S8, S32, U8, DType
+from bolt.types import BF16, BOOL, F16, F32, LARGEST, S8, S32, STORED, U8, DType
 
 ELEMENTS = {F32: "float", F16: "cutlass::half_t", BF16: "cutlass::bfloat16_t"}
 ELEMENTS |= {S32: "int32_t", S8: "int8_t", U8: "uint8_t", BOOL: "uint8_t"}
 """How CUTLASS spells what a visitor can load. Memory of a bool holds 0 or 1."""
 
 STORABLE = (F32, F16, BF16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Types:
+    """What a visitor tree can read and write.
+
+    Attributes:
+        loaded: of its inputs.
+        stored: of its output.
+    """
+
+    loaded: frozenset[DType]
+    stored: tuple[DType, ...]
+
+
+TYPES = Types(loaded=frozenset(ELEMENTS), stored=STORABLE)
 MAX_EXTRAS = 8
 """BOLT_MAX_EXTRAS of bolt/cuda/launch.h."""
 
@@ -52,11 +68,11 @@ def extra_of(operand: Operand) -> Extra:
     return Extra(kind=KINDS[down != 0, right != 0], dtype=operand.dtype)
 
 
-def obstacle(extras: Sequence[Operand], out: DType, subject: str) -> Rejection | None:
-    """Why these inputs and this output can't be part of a visitor tree, or None."""
+def obstacle(extras: Sequence[Operand], out: DType, subject: str, types: Types = TYPES) -> Rejection | None:
+    """Why these inputs and this output can't be part of a visitor tree of such types, or None."""
     for index, operand in enumerate(extras):
         reason = None
-        if operand.dtype not in ELEMENTS:
+        if operand.dtype not in types.loaded:
             reason = f"epilogue input {index} is {operand.dtype}"
         elif operand.strides[-1] not in (0, 1):
             reason = f"epilogue input {index} has stride {operand.strides[-1]} along columns, not 0 or 1"
@@ -65,15 +81,18 @@ def obstacle(extras: Sequence[Operand], out: DType, subject: str) -> Rejection |
     if len(extras) > MAX_EXTRAS:
         reason = f"{len(extras)} epilogue inputs, at most {MAX_EXTRAS} can be passed"
         return Rejection(stage="supports", subject=subject, reason=reason)
-    if out not in STORABLE:
-        reason = f"stores f32, f16 or bf16, not {out}"
+    if out not in types.stored:
+        reason = f"stores {', '.join(d.name for d in types.stored)}, not {out}"
         return Rejection(stage="supports", subject=subject, reason=reason)
     return None
 
 
 def stored(value: str, dtype: DType) -> str:
-    """C++ that makes a float ready to be rounded to `dtype`: finite values stay finite."""
-    if dtype not in LARGEST:
+    """C++ that makes a float ready to be rounded to `dtype`: finite values stay finite.
+
+    The conversion to 8-bit floats saturates by itself.
+    """
+    if dtype not in STORED:
         return value
     largest = f32(LARGEST[dtype])
     return f"vselect(vabs({value}) < __builtin_inff(), vclip({value}, -{largest}, {largest}), {value})"

@@ -15,9 +15,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bolt.codegen.evt import ELEMENTS, functor
+from bolt.codegen import evt
+from bolt.codegen.evt import functor
 from bolt.epilogue import Epilogue
-from bolt.types import DType
+from bolt.types import EIGHT_BIT_FLOATS, DType
+
+ELEMENTS = evt.ELEMENTS | {d: d.cutlass for d in EIGHT_BIT_FLOATS}
+"""How CUTLASS spells what a visitor can load."""
+
+STORABLE = (*evt.STORABLE, *EIGHT_BIT_FLOATS)
+"""What it rounds results to; Hopper has instructions for all of them."""
+
+TYPES = evt.Types(loaded=frozenset(ELEMENTS), stored=STORABLE)
 
 FUNCTOR = "Finish"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bolt.codegen import evt
+from bolt.codegen import evt, evt90
 from bolt.codegen.render import render
 from bolt.kernels.cutlass_gemm_sm90_code import (
     ALIGNMENT,
@@ -21,6 +21,7 @@ from bolt.kernels.cutlass_gemm_sm90_code import (
     element,
     launch_context,
     major,
+    packed_dtype,
     unaligned,
     unit_context,
     unit_source,
@@ -88,9 +89,10 @@ class CutlassGemmSm90:
     def pack(
         self, spec: Spec, config: Config, target: Target, constants: Mapping[int, np.ndarray]
     ) -> dict[int, np.ndarray]:
+        assert isinstance(spec, GemmSpec)
         packed = beside_weights(spec, constants)
         if 2 in constants:
-            packed[2] = _as(np.ascontiguousarray(constants[2][0, 0].T).ravel(), spec.operands[1].dtype)
+            packed[2] = _as(np.ascontiguousarray(constants[2][0, 0].T).ravel(), packed_dtype(spec))
         return packed
 
     def scratch_bytes(self, spec: Spec, config: Config, target: Target) -> int:
@@ -194,7 +196,8 @@ def _obstacle(spec: Spec, tiles_of: Callable[[str], Tiles]) -> str | None:
     if kind is None or not tiles_of(kind).legal:
         a, b = spec.operands[1].dtype, spec.operands[2].dtype
         return f"there is no instruction for {a} x {b} operands (f32 needs precision tf32)"
-    refused = evt.obstacle(spec.extras, spec.out.dtype, CutlassGemmSm90.name)
+    known = evt90.TYPES if tiles_of("f8").legal else evt.TYPES
+    refused = evt.obstacle(spec.extras, spec.out.dtype, CutlassGemmSm90.name, known)
     return refused.reason if refused is not None else _layout_obstacle(spec, kind)
 
 
@@ -206,7 +209,7 @@ def _layout_obstacle(spec: GemmSpec, kind: str) -> str | None:
         return "operand a has no contiguous dim"
     if not spec.is_b_constant and major(b, 2, 3) is None:
         return "operand b has no contiguous dim"
-    if kind in ("tf32", "s8") and not (major(a, 3, 2) == 3 and b_major(spec) == 2):
+    if kind in ("tf32", "s8", "f8") and not (major(a, 3, 2) == 3 and b_major(spec) == 2):
         return f"{kind} operands must be contiguous along k"
     if spec.is_b_constant and (b.dims[2] is None or b.dims[3] is None):
         return "the dims of a constant operand must be known"

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bolt.codegen import evt, evt90
+from bolt.codegen import evt90
 from bolt.codegen.evt90 import Loader
 from bolt.codegen.render import render
 from bolt.kernels.family import Source
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Operand
 from bolt.target import Target
-from bolt.types import BF16, F16, F32, S8, DType
+from bolt.types import BF16, EIGHT_BIT_FLOATS, F16, F32, S8, DType
 
 ALIGNMENT = 16
 """Bytes; of everything TMA moves (CUDA driver API, cuTensorMapEncodeTiled)."""
@@ -43,14 +43,22 @@ class Sm90Gemm:
 def element(spec: GemmSpec) -> str | None:
     """What the tensor cores multiply, or None when they have no instruction for the operands' types.
 
-    A constant b is packed in the type of a.
+    A constant b is packed in the type of a, except that 8-bit floats of either kind go with each other.
     """
     a, b = spec.operands[1].dtype, spec.operands[2].dtype
+    if a in EIGHT_BIT_FLOATS or b in EIGHT_BIT_FLOATS:
+        return "f8" if a in EIGHT_BIT_FLOATS and b in EIGHT_BIT_FLOATS else None
     if a is not b and not spec.is_b_constant:
         return None
     if a is F32:
         return "tf32" if spec.math == "tf32" else None
     return {F16: "f16", BF16: "bf16", S8: "s8"}.get(a)
+
+
+def packed_dtype(spec: GemmSpec) -> DType:
+    """The type in which a kernel reads b."""
+    a, b = spec.operands[1].dtype, spec.operands[2].dtype
+    return b if b in EIGHT_BIT_FLOATS else a
 
 
 def major(operand: Operand, *axes: int) -> int | None:
@@ -109,7 +117,7 @@ def _loaders(spec: GemmSpec) -> tuple[Loader, ...]:
 
 
 def _is_source(extra: Operand) -> bool:
-    if extra.dtype not in evt.STORABLE or extra.strides[2:] in ((0, 0), (0, 1)):
+    if extra.dtype not in evt90.STORABLE or extra.strides[2:] in ((0, 0), (0, 1)):
         return False
     return extra.strides[3] == 1 and unaligned(extra, 3, "") is None
 
@@ -156,7 +164,7 @@ def unit_context(spec: GemmSpec, config: Sm90Gemm, target: Target) -> dict[str, 
         "multiprocessors": target.gpu.multiprocessors,
         "accumulator": "int32_t" if is_integer else "float",
         "a": _matrix(a.dtype, contiguous_last=major(a, 3, 2) == 3, shared=is_shared(spec, a)),
-        "b": _matrix(a.dtype, contiguous_last=b_major(spec) == 2, shared=b_shared),
+        "b": _matrix(packed_dtype(spec), contiguous_last=b_major(spec) == 2, shared=b_shared),
         "d": {"type": d.dtype.cutlass, "alignment": ALIGNMENT // d.dtype.size_bytes},
         "source": _source(spec, loaders, tree.source),
     }
@@ -219,7 +227,7 @@ def _source(spec: GemmSpec, loaders: Sequence[Loader], index: int) -> dict[str, 
     shared = is_shared(spec, spec.extras[index])
     dtype = loaders[index].dtype
     return {
-        "type": evt.ELEMENTS[dtype],
+        "type": evt90.ELEMENTS[dtype],
         "stride": loaders[index].stride,
         "shared": _bool(shared),
         "alignment": ALIGNMENT // dtype.size_bytes,

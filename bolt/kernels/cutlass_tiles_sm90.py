@@ -24,9 +24,19 @@ _SHAPES = {
     "bf16": "SM90_WGMMA_SHAPES_FP16_BF16_DENSE",
     "tf32": "SM90_WGMMA_SHAPES_TF32_DENSE",
     "s8": "SM90_WGMMA_SHAPES_INT8_DENSE",
+    "f8": "SM90_WGMMA_SHAPES_FP8_DENSE",
 }
 
-ELEMENT_BYTES = {"f16": 2, "bf16": 2, "tf32": 4, "s8": 1}
+ELEMENT_BYTES = {"f16": 2, "bf16": 2, "tf32": 4, "s8": 1, "f8": 1}
+
+_SUMS = {"f8": 2}
+"""Accumulators a thread has for each element of its part of a tile. The instructions of 8-bit floats keep
+fewer than 32 bits of a sum: after each step along k it is added to one in fp32 (`mma_promotion_interval` of
+CUTLASS; its schedules called fast do without)."""
+
+_MOST_SUMS = {"f8": 192}
+"""Accumulator registers of a thread where they are not 128 at most: two sets, only one of which the epilogue
+needs (compiled without spills)."""
 
 _COLUMNS = (16, 32, 64, 96, 128, 192, 256)
 _MULTIPLIER_LEVEL = 2
@@ -127,8 +137,8 @@ def _obstacle(tile: Tile, element: str) -> str | None:
     if tile.schedule == "cooperative" and m % 128:
         return "two warpgroups of 64 rows need a multiple of 128 rows"
     warpgroups = 2 if tile.schedule == "cooperative" else 1
-    registers = m * n // (128 * warpgroups)
-    if registers > 128:
+    registers = m * n // (128 * warpgroups) * _SUMS.get(element, 1)
+    if registers > _MOST_SUMS.get(element, 128):
         return f"{registers} accumulator registers a thread; with the epilogue's the limit of 240 is passed"
     if element == "tf32" and n % k:
         return "columns of 32-bit operands must be a multiple of the depth"

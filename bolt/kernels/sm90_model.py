@@ -14,8 +14,11 @@ from bolt.kernels.cutlass_gemm_cost import L2_BYTES_US, LAUNCH_US, MEMSET_US, SP
 from bolt.kernels.cutlass_tiles_sm90 import ELEMENT_BYTES, Tile
 from bolt.target import Gpu
 
-_SPEED = {"f16": 1.0, "bf16": 1.0, "tf32": 0.5, "s8": 2.0}
+_SPEED = {"f16": 1.0, "bf16": 1.0, "tf32": 0.5, "s8": 2.0, "f8": 2.0}
 """Of the tensor cores, against fp16."""
+
+_ADDED_EACH_STEP = frozenset({"f8"})
+"""Operands whose sums CUDA cores add to others in each step along k (`cutlass_tiles_sm90`)."""
 
 _TENSOR_FRACTION = 0.75
 _MEMORY_FRACTION = 0.8
@@ -108,6 +111,8 @@ def _step(problem: Problem, tile: Tile, gpu: Gpu) -> float:
     rows, columns = min(m, problem.m), min(n, problem.n)  # what lies outside is never fetched
     shared = (rows / tile.cluster[1] + columns / tile.cluster[0]) * k * ELEMENT_BYTES[problem.element]
     arriving = shared / L2_BYTES_US
+    if problem.element in _ADDED_EACH_STEP:
+        computing += m * n / (gpu.f32_flops / 2 / gpu.multiprocessors)
     return max(computing * 1e6, arriving) + _STEP_US
 
 

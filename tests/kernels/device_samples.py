@@ -19,7 +19,7 @@ from bolt.ops.dual_gemm import DualGemmSpec
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.pointwise import FillSpec
 from bolt.ops.spec import Operand, Spec
-from bolt.types import BF16, F16, F32, S8, S64, DType
+from bolt.types import BF16, F8E4M3, F16, F32, S8, S64, DType
 
 ALIGNED = 16
 
@@ -45,6 +45,7 @@ ARITHMETIC = (
     Arithmetic(name="tf32", stored=F32, math="tf32"),
     Arithmetic(name="f32", stored=F32),
     Arithmetic(name="s8", stored=S8),
+    Arithmetic(name="f8", stored=F8E4M3),
 )
 
 
@@ -70,7 +71,8 @@ def _dense(dtype: DType, *dims: int) -> Operand:
 
 
 def _gemm(arithmetic: Arithmetic) -> Sample:
-    out = _dense(F32 if arithmetic.stored is S8 else arithmetic.stored, 1, 1, 72, 136)
+    wide = {S8: F32, F8E4M3: F16}
+    out = _dense(wide.get(arithmetic.stored, arithmetic.stored), 1, 1, 72, 136)
     expression, extras = epilogue_of("bias_relu", f32(out.dims))
     b = _dense(arithmetic.stored, 1, 1, 96, 136)
     biases = [replace(e, alignment=ALIGNED) for e in extras]
@@ -158,7 +160,7 @@ PROBLEMS: Mapping[str, Callable[[Arithmetic], Sample]] = {
 """The problem of each family, by its name."""
 
 
-PRODUCTS_ONLY = ("tf32", "s8")
+PRODUCTS_ONLY = ("tf32", "s8", "f8")
 """Arithmetic that only matrix products have kernels of their own for."""
 
 

@@ -104,7 +104,7 @@ def refusal(spec: ConvSpec) -> str:
         (conv(has_halo=True), "padding is in memory"),
         (conv(constants=()), "weights are not constant"),
         (conv(dtype=F32, out=F32), "precision tf32"),
-        (conv(out=S8, extras=()), "stores f32, f16 or bf16"),
+        (conv(out=S8, extras=()), "stores f32, f16, bf16, not s8"),
         (conv(dtype=S8), "no instruction for s8"),
         (conv(stride=9, size=40), "steps of 9"),
         (conv(taps=5, dilation=64, size=300), "last tap is 256 away"),

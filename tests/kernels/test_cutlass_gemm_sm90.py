@@ -20,7 +20,7 @@ from bolt.kernels.family import Source
 from bolt.ops.gemm import GemmSpec
 from bolt.ops.spec import Operand
 from bolt.target import SM80, SM90A
-from bolt.types import BF16, BOOL, F16, F32, S8, U8, DType
+from bolt.types import BF16, BOOL, F8E4M3, F8E5M2, F16, F32, S8, U8, DType, convert
 
 pytest.importorskip("cutlass_library")
 
@@ -91,12 +91,21 @@ def refusal(spec: GemmSpec) -> str:
         (gemm(F32, F32), "precision tf32"),
         (gemm(U8, F32), "no instruction for u8 x u8"),
         (gemm(S8, F32, a=view(S8, (1, 1, M, K), (0, 0, 1, M))), "s8 operands must be contiguous along k"),
+        (
+            gemm(F8E4M3, F32, a=view(F8E4M3, (1, 1, M, K), (0, 0, 1, M))),
+            "f8 operands must be contiguous along",
+        ),
+        (gemm(F8E4M3, F16, k=56), "extent of operand a is 56, not a multiple of 16 bytes"),
+        (gemm(F8E4M3, F8E4M3, n=24), "extent of the output is 24, not a multiple of 16 bytes"),
+        (gemm(F8E4M3, F16, b=view(F8E4M3, (1, 1, K, N))), "f8 operands must be contiguous along"),
+        (gemm(F8E4M3, F16, a=view(F16, (1, 1, M, K))), "no instruction for f16 x f8e4m3"),
+        (gemm(F16, F16, a=view(F8E4M3, (1, 1, M, K))), "no instruction for f8e4m3 x f16"),
         (gemm(a=view(F16, (1, 1, M, K), (0, 0, 2 * K, 2))), "operand a has no contiguous dim"),
         (gemm(a=view(F16, (1, 1, M, K), (0, 0, K + 1, 1))), "row stride of operand a is 65"),
         (gemm(a=view(F16, (2, 1, M, K), (4, 0, K, 1)), b0=2), "batch step of operand a is 4"),
         (gemm(a=view(F16, (1, 1, M, K), (0, 0, None, 1))), "known at run time only"),
         (gemm(a=dataclasses.replace(view(F16, (1, 1, M, K)), alignment=8)), "not known to be aligned"),
-        (gemm(F16, S8), "stores f32, f16 or bf16"),
+        (gemm(F16, S8), "stores f32, f16, bf16, f8e4m3, f8e5m2, not s8"),
         (gemm(extras=(extra(F32, (0, 0, 0, 2)),)), "stride 2 along columns"),
         (gemm(extras=(extra(F32, ROW),) * 9), "9 epilogue inputs"),
     ),
@@ -117,6 +126,8 @@ def test_only_hopper_has_wgmma() -> None:
         gemm(BF16, F32, m=None),
         gemm(F32, F32, math="tf32", k=36),
         gemm(S8, F16, k=80),
+        gemm(F8E4M3, BF16, k=80, m=None),
+        gemm(F8E5M2, F8E4M3, b=view(F8E4M3, (1, 1, K, N), (0, 0, 1, K)), extras=(extra(F8E5M2, FULL),)),
         gemm(F16, F32, n=4),
         gemm(a=view(F16, (1, 1, M, K), (0, 0, 1, M)), b=view(F16, (1, 1, K, N), (0, 0, 1, K))),
         gemm(b0=None, b1=12, a=view(F16, (None, 12, M, K), (None, K, 12 * K, 1))),
@@ -143,6 +154,25 @@ def test_tiles_are_within_the_hardwares_limits(element: str) -> None:
         assert k * ELEMENT_BYTES[element] == 128
         used = epilogue_bytes(tile, 4, 4)
         assert used + stages(tile, element, used) * (m + n) * 128 <= SMEM_BYTES
+
+
+def test_8_bit_floats_leave_room_for_sums_in_fp32() -> None:
+    wide = [t.shape for t in tiles("f8").legal if t.shape[0] * t.shape[1] >= 128 * 256]
+    assert not wide and any(t.shape == (128, 192, 128) for t in tiles("f8").legal)
+    assert any("accumulator registers" in r.reason for r in tiles("f8").rejected)
+
+
+def test_each_operand_keeps_its_kind_of_8_bit_floats() -> None:
+    constant = view(F8E4M3, (1, 1, K, N), (0, 0, N, 1))
+    spec = dataclasses.replace(gemm(F8E5M2, F16, b=constant), constants=(2,))
+    config = FAMILY.configs(spec, SM90A)[0]
+    weights = np.random.default_rng(0).uniform(-400, 500, (1, 1, K, N))
+    packed = FAMILY.pack(spec, config, SM90A, {2: weights})[2]
+    np.testing.assert_array_equal(
+        packed.view(np.uint8), convert(weights[0, 0].T, F8E4M3).ravel().view(np.uint8)
+    )
+    text = FAMILY.units(spec, config, SM90A)[0].text
+    assert "ElementA = cutlass::float_e5m2_t" in text and "ElementB = cutlass::float_e4m3_t" in text
 
 
 def best(m: int, n: int, k: int) -> Sm90Gemm:
@@ -318,12 +348,12 @@ def _check_workspace(unit: Unit, spec: GemmSpec, config: Sm90Gemm) -> None:
         assert split == 1 or asked == reserved, (m, n, k, split)
 
 
-def _check_instructions(path: Path) -> None:
+def _check_instructions(path: Path, product: str = "HGMMA") -> None:
     """wgmma and TMA are there (where the disassembler is installed)."""
     if shutil.which("cuobjdump") is None or shutil.which("nvdisasm") is None:
         return
     done = subprocess.run(["cuobjdump", "-sass", path], capture_output=True, text=True, check=True)
-    assert "HGMMA" in done.stdout and "UTMALDG" in done.stdout and "UTMASTG" in done.stdout
+    assert product in done.stdout and "UTMALDG" in done.stdout and "UTMASTG" in done.stdout
 
 
 def _grid() -> list[tuple[str, GemmSpec, Sm90Gemm]]:
@@ -344,6 +374,27 @@ def _grid() -> list[tuple[str, GemmSpec, Sm90Gemm]]:
         ("tf32", gemm(F32, F32, math="tf32", extras=(extra(F32, ROW),)), {"tile": (128, 128, 32)}),
         ("s8", gemm(S8, F16, k=256, extras=(extra(F32, ROW), extra(F32, SCALAR))), {"tile": (128, 128, 128)}),
         (
+            "f8",
+            gemm(F8E4M3, F16, k=256, extras=(extra(F32, ROW), extra(F16, FULL))),
+            {"tile": (128, 192, 128), "schedule": "cooperative"},
+        ),
+        (
+            "f8 of both kinds",
+            gemm(
+                F8E5M2,
+                F8E4M3,
+                k=256,
+                b=view(F8E4M3, (1, 1, 256, N), (0, 0, 1, 256)),
+                extras=(extra(F32, ROW),),
+            ),
+            {"tile": (64, 192, 128), "cluster": (1, 2)},
+        ),
+        (
+            "f8 by streams",
+            gemm(F8E4M3, BF16, k=2048, extras=(extra(F32, ROW), extra(F8E4M3, FULL))),
+            {"tile": (128, 128, 128), "schedule": "cooperative", "stream_k": True},
+        ),
+        (
             "loaders",
             gemm(F16, F32, extras=many),
             {"tile": (128, 64, 64), "schedule": "cooperative", "stream_k": True},
@@ -362,10 +413,18 @@ def _grid() -> list[tuple[str, GemmSpec, Sm90Gemm]]:
 @needs_cutlass
 def test_every_kind_of_unit_compiles(tmp_path: Path) -> None:
     sources: list[Source] = []
+    products: dict[str, str] = {}
     for name, spec, config in _grid():
         assert refusal(spec) == "", name
-        sources += FAMILY.units(spec, config, SM90A)
+        unit = FAMILY.units(spec, config, SM90A)[0]
+        products[unit.name] = _PRODUCTS.get(spec.operands[1].dtype, "HGMMA")
+        sources.append(unit)
     binaries = compiled(sources, SM90A, tmp_path)
     library = loaded(binaries, SM90A, tmp_path)
     for binary in binaries:
         assert Unit(library, binary.name).check(Gemm()) == INVALID
+        _check_instructions(binary.path, products[binary.name])
+
+
+_PRODUCTS = {S8: "IGMMA", F8E4M3: "QGMMA", F8E5M2: "QGMMA"}
+"""The instructions that multiply operands of a type; HGMMA all others."""

@@ -14,7 +14,7 @@ from kernels.test_cutlass_gemm_sm90 import COLUMN, ROW, SCALAR, gemm, view
 from bolt.kernels.family import Config
 from bolt.ops.spec import Operand, Spec
 from bolt.target import SM90A
-from bolt.types import BF16, BOOL, F16, F32, S8, DType
+from bolt.types import BF16, BOOL, F8E4M3, F8E5M2, F16, F32, S8, DType
 
 pytest.importorskip("cutlass_library")
 pytestmark = [pytest.mark.slow, NEEDS_EMULATOR]  # a minute of compilation each
@@ -76,6 +76,30 @@ GEMMS: dict[str, tuple[Callable[[], Spec], dict[str, object]]] = {
     "s8": (
         lambda: gemm(S8, F16, m=M, n=N, k=208, extras=(extra(F32, ROW),)),
         {"tile": (64, 128, 128), "cluster": (1, 1)},
+    ),
+    "f8": (
+        lambda: gemm(F8E4M3, F16, m=M, n=N, k=208, extras=(extra(F32, ROW), extra(F16, FULL))),
+        {"tile": (128, 128, 128), "cluster": (2, 1), "schedule": "cooperative"},
+    ),
+    "f8 of both kinds, stored in f8": (
+        lambda: gemm(
+            F8E5M2,
+            F8E4M3,
+            m=M,
+            n=144,
+            k=208,
+            b=view(F8E4M3, (1, 1, 208, 144), (0, 0, 1, 208)),
+            extras=(view(F32, (1, 1, M, 144), ROW), view(F8E5M2, (1, 1, M, 144))),
+        ),
+        {"tile": (64, 192, 128), "cluster": (1, 1)},
+    ),
+    "f16 stored in f8": (
+        lambda: gemm(F16, F8E4M3, m=M, n=144, k=K, extras=(view(F32, (1, 1, M, 144), ROW),)),
+        {"tile": (64, 64, 64), "cluster": (1, 1)},
+    ),
+    "f8, stream-k": (
+        lambda: gemm(F8E4M3, F32, m=M, n=N, k=2048, extras=(extra(F32, ROW),)),
+        {"tile": (128, 64, 128), "stream_k": True, "split_k": 4},
     ),
     "bf16": (
         lambda: gemm(BF16, BF16, m=M, n=N, k=K, extras=(extra(BF16, FULL),)),
