@@ -18,6 +18,7 @@ from bolt.ep.trial import Trial, run_trial
 from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
 from bolt.graph.conventions import shared
 from bolt.graph.cover import Cover, Supports, cover
+from bolt.graph.float8 import kept_wide
 from bolt.graph.load import load
 from bolt.graph.outline import CanonicalLeft, outline
 from bolt.graph.pipeline import optimize as run_passes
@@ -26,10 +27,12 @@ from bolt.graph.samples import feed, sample
 from bolt.graph.shapes import infer
 from bolt.ops.spec import Spec
 from bolt.options import Options
+from bolt.program import Step
 from bolt.report import Event, Progress, Rejection, silent
 from bolt.search.candidates import supports
 from bolt.source import Source
 from bolt.target import Target, by_name, runs_here
+from bolt.types import EIGHT_BIT_FLOATS
 
 SLOWER = 0.99
 """Below this measured ratio against stock ONNX Runtime the model is handed back unchanged."""
@@ -105,7 +108,13 @@ def _compile(
     stored = sum(1 for _ in model.graph)
     progress(Event(stage="graph", detail=f"{stored} nodes"))
     rules = shared(targets, options.precision)
-    run_passes(model, canonical=canonical, device=rules.is_device, int8=rules.has_int8)
+    run_passes(
+        model,
+        canonical=canonical,
+        device=rules.is_device,
+        int8=rules.has_int8,
+        float8=rules.has_float8,
+    )
     nodes = sum(1 for _ in model.graph)
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
@@ -125,13 +134,13 @@ def _compile(
         outlined=outlined,
         partitions=modules.partitions,
         rows=modules.rows,
-        rejections=(*covered.rejections, *modules.rejections, *_untried(targets)),
+        rejections=(*covered.rejections, *kept_wide(model), *modules.rejections, *_untried(targets)),
         feeds=feeds,
         tools=sources.tools(targets, options),
         nodes=nodes,
         notes={
             "targets": [t.name for t in targets],
-            "precision": "int8" if _is_quantized(covered) else options.precision,
+            "precision": _quantized_as(covered) or options.precision,
             "threads": options.thread_count,
             "device": sources.measured_on(targets, options),
             "sizes": sizes,
@@ -143,10 +152,14 @@ def _compile(
     )
 
 
-def _is_quantized(covered: Cover) -> bool:
-    """Whether bolt computes some of the model with 8-bit integers, as the model says."""
+def _quantized_as(covered: Cover) -> str:
+    """What some of the model is computed in as it says: "int8", "fp8" (8-bit floats), or "" for none."""
     nodes = (node for part in covered.partitions for node in part.nodes)
-    return any(node.op_type in QUANTIZED for node in nodes)
+    if not any(node.op_type in QUANTIZED for node in nodes):
+        return ""
+    specs = (s.spec for program in covered.programs for s in program.steps if isinstance(s, Step))
+    is_float = any(o.dtype in EIGHT_BIT_FLOATS for spec in specs for o in spec.operands)
+    return "fp8" if is_float else "int8"
 
 
 def _supported_on(targets: Sequence[Target]) -> Supports:

@@ -15,7 +15,7 @@ from bolt.graph.lower import Lowering
 from bolt.graph.memory import collapse
 from bolt.ops.gemm import GemmSpec
 from bolt.program import View
-from bolt.types import BF16, F32, S8
+from bolt.types import BF16, EIGHT_BIT_FLOATS, F32, S8, from_numpy
 
 
 def matmul(low: Lowering, node: ir.Node) -> Draft:
@@ -68,7 +68,8 @@ def product(
     shared = all(d == 1 for d in b.dims[:-2])
     packed = constant is not None and shared and isinstance(k, int) and isinstance(n, int)
     dtype = low.stored(node.outputs[0])
-    left = low.matrix(a, dtype)
+    kind = None if constant is None else from_numpy(constant.dtype)
+    left = low.matrix(a, a.dtype if kind in EIGHT_BIT_FLOATS else dtype)
     if packed and left.dtype is BF16 and left.strides[-1] != 1:
         left = low.dense(left)  # pairs of numbers are multiplied: they must be neighbours
     left = low.broadcast(left, (*batch, m, k))
@@ -92,7 +93,7 @@ def product(
     if packed:
         assert constant is not None
         constants = {2: np.ascontiguousarray(constant.reshape(1, 1, *constant.shape[-2:]))}
-        packed_as = S8 if constant.dtype == np.int8 else dtype
+        packed_as = kind if kind is S8 or kind in EIGHT_BIT_FLOATS else dtype
         right = replace(weight_view(constants[2], packed_as), strides=(0, 0, n, 1)).permute((2, 3))
         right = low.broadcast(right, (*batch, k, n))
     return Draft(

@@ -19,8 +19,13 @@ from bolt.graph.anchors_matrix import product
 from bolt.graph.anchors_spatial import convolution, spatial_input
 from bolt.graph.attributes import attr, operand
 from bolt.graph.draft import Draft, Expression, need
+from bolt.graph.layouts import row_major
 from bolt.graph.lower import Lowering
-from bolt.program import Halo, View
+from bolt.program import Halo, View, divides
+from bolt.types import EIGHT_BIT_FLOATS, from_numpy
+
+ROW_BYTES = 16
+"""What the distance between rows of 8-bit floats is a multiple of."""
 
 
 def quantized_conv(low: Lowering, node: ir.Node) -> Draft:
@@ -31,14 +36,35 @@ def quantized_conv(low: Lowering, node: ir.Node) -> Draft:
 
 
 def quantized_matmul(low: Lowering, node: ir.Node) -> Draft:
-    weights, a = _weights(low, node), operand(node, 0)
+    a, floats = operand(node, 0), low.array(operand(node, 1))
     assert a is not None
+    if floats is not None and from_numpy(floats.dtype) in EIGHT_BIT_FLOATS:
+        return _float8_matmul(low, node, a, floats)
+    weights = _weights(low, node)
     need(node, len(low.dims(a)) >= 2, "vector operands have no kernel")
     prologue = _rescale(low, node, weights.astype(np.int64).sum(axis=0), 0)
     left = low.view(a)
     need(node, left.dims[-1] == weights.shape[0], "the weights do not fit")
     left = left if left.strides[-1] == 1 else low.dense(left)
     return product(low, node, left, low.const(weights), weights, prologue)
+
+
+def _float8_matmul(low: Lowering, node: ir.Node, a: ir.Value, weights: np.ndarray) -> Draft:
+    """Floats have no zero point; both operands' rows are contiguous and aligned."""
+    need(node, len(low.dims(a)) >= 2, "vector operands have no kernel")
+    left = low.view(a)
+    need(node, left.dtype in EIGHT_BIT_FLOATS, f"{left.dtype} times 8-bit floats has no kernel")
+    need(node, left.dims[-1] == weights.shape[0], "the weights do not fit")
+    if not _is_aligned(left):
+        left = low.relaid(left, row_major(len(left.dims)))
+    prologue = _rescale(low, node, np.zeros(weights.shape[1]), 0)
+    return product(low, node, left, low.const(weights), weights, prologue)
+
+
+def _is_aligned(view: View) -> bool:
+    """Whether the rows of 8-bit elements start at multiples of 16 bytes."""
+    *outer, inner = view.strides
+    return inner == 1 and view.alignment() == ROW_BYTES and all(divides(ROW_BYTES, s) for s in outer)
 
 
 def _weights(low: Lowering, node: ir.Node) -> np.ndarray:

@@ -18,7 +18,7 @@ from bolt.graph.short_rows import lengthened
 from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
-from bolt.types import S8, U8, DType
+from bolt.types import EIGHT_BIT_FLOATS, S8, U8, DType
 
 
 def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
@@ -26,6 +26,8 @@ def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
 
     Anchors' stores of 8-bit integers round to nearest even and saturate; pointwise kernels truncate.
     """
+    if dtype in EIGHT_BIT_FLOATS:
+        return merge_scales(builder.finish(result))
     if dtype not in _SATURATED:
         return builder.finish(result)
     limits = builder.nodes[result]
@@ -41,7 +43,13 @@ _SATURATED = {U8: (0.0, 255.0), S8: (-128.0, 127.0)}
 
 
 class Lowering(SpareChannels):
-    """Lowers the regions of one partition, one after the other."""
+    """Lowers the regions of one partition, one after the other.
+
+    Attributes:
+        widens: whether epilogues read 8-bit floats as copies in a wider type.
+    """
+
+    widens = False
 
     def region(self, region: Region, draft: Draft | None) -> None:
         """Lower an anchor with its expression, or a pure expression, and remember the output's view."""
@@ -75,6 +83,8 @@ class Lowering(SpareChannels):
 
     def _extra(self, view: View, order: Order) -> View:
         """An epilogue input whose innermost stride is 0 or 1 in `order`."""
+        if self.widens and view.dtype in EIGHT_BIT_FLOATS:
+            view = self.as_type(view, self.conventions.stored)
         inner = inner_axis(order, view.dims)
         if inner is None or view.strides[inner] in (0, 1):
             return view
@@ -130,7 +140,7 @@ class Lowering(SpareChannels):
         out = self.place(region.output, order)
         operands = [out, *(self._extra(v, order) for v in expression.views)]
         epilogue = expression.builder.finish(result)
-        if out.dtype in _SATURATED:
+        if out.dtype in _SATURATED or out.dtype in EIGHT_BIT_FLOATS:
             epilogue = merge_scales(epilogue)
         operands = self.fill_spare(region.output, out, operands[1:], epilogue, None) or operands
         views = collapse([v.permute(order) for v in operands])

@@ -23,8 +23,9 @@ from bolt.graph.partition import Partition
 from bolt.graph.region import Region, grow
 from bolt.graph.shapes import Shapes
 from bolt.ops.spec import Spec
-from bolt.program import Halo, Program
+from bolt.program import Halo, IntsStep, Program
 from bolt.report import Rejection
+from bolt.types import EIGHT_BIT_FLOATS
 
 
 def is_pointwise(node: ir.Node, shapes: Shapes) -> bool:
@@ -139,10 +140,10 @@ def lower(
     for region in regions:
         chain = chain_of.get(region)
         if chain is None:
-            _lower_region(low, region)
+            _lower_region(low, region, supports)
         elif region is chain.last and not _lower_chain(low, chain, supports):
             for part in chain.regions:
-                _lower_region(low, part)
+                _lower_region(low, part, supports)
     return low.finish()
 
 
@@ -152,7 +153,46 @@ def _lower_chain(low: Lowering, chain: Attention | Gated, supports: Supports) ->
     return lower_gated(low, chain, supports)
 
 
-def _lower_region(low: Lowering, region: Region) -> None:
+def _lower_region(low: Lowering, region: Region, supports: Supports) -> None:
+    """One kernel; where it reads or writes 8-bit floats beside an anchor and none can, several."""
+    if region.anchor is None or not region.pointwise or not _has_float8(low, region):
+        _lower_whole(low, region)
+        return
+    if region.anchor.op_type not in _IMAGES:
+        take_back, before = low.attempt(), len(low.steps)
+        _lower_whole(low, region)
+        if all(isinstance(s, IntsStep) or supports(s.spec) is None for s in low.steps[before:]):
+            return
+        take_back()
+    low.widens = True
+    for part in _apart(low, region):
+        _lower_whole(low, part)
+    low.widens = False
+
+
+_IMAGES = ("Conv", "ConvTranspose")
+"""Anchors whose fast kernels know no 8-bit floats; that a slow one does is no help."""
+
+
+def _has_float8(low: Lowering, region: Region) -> bool:
+    values = (v for n in region.pointwise for v in (*n.inputs, *n.outputs) if v is not None)
+    return any(low.dtype(v) in EIGHT_BIT_FLOATS for v in values)
+
+
+def _apart(low: Lowering, region: Region) -> tuple[Region, ...]:
+    """The region without the quantization that ends it, and that."""
+    *others, last = region.pointwise
+    if low.dtype(region.output) not in EIGHT_BIT_FLOATS:
+        return (region,)
+    real = last.inputs[0]
+    assert real is not None
+    return (
+        Region(anchor=region.anchor, pointwise=tuple(others), output=real),
+        Region(anchor=None, pointwise=(last,), output=region.output),
+    )
+
+
+def _lower_whole(low: Lowering, region: Region) -> None:
     anchor = region.anchor
     if anchor is None or anchor.op_type in ANCHORS:
         low.region(region, None if anchor is None else ANCHORS[anchor.op_type](low, anchor))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from bolt.graph.dead_code import DeadCodeElimination
+from bolt.graph.float8 import Float8Products, Float8Raising
 from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
 from bolt.graph.fold_dequantize import DequantizeFolding, DequantizeSplitting
@@ -71,12 +72,20 @@ QUANTIZED: tuple[ir.passes.PassBase, ...] = (
 )
 """Passes for targets that multiply 8-bit integers; they leave operators in bolt's domain."""
 
+FLOAT8: tuple[ir.passes.PassBase, ...] = (Float8Products(), Float8Raising())
+"""Passes for targets that multiply 8-bit floats; they leave operators in bolt's domain."""
+
 _ROUNDS = 8
 """Upper bound of the fixed-point iteration; real models need two or three."""
 
 
 def optimize(
-    model: ir.Model, *, canonical: bool = True, device: bool = False, int8: bool = False
+    model: ir.Model,
+    *,
+    canonical: bool = True,
+    device: bool = False,
+    int8: bool = False,
+    float8: bool = False,
 ) -> list[str]:
     """Runs the passes in order until none changes the model (in place).
 
@@ -85,11 +94,12 @@ def optimize(
             the model's opset does not have them, so ORT can't run what no partition takes.
         device: for a GPU.
         int8: for a target that multiplies 8-bit integers (what becomes of a quantized model is canonical).
+        float8: for a target that multiplies 8-bit floats (the same).
 
     Returns:
         Names of the passes that changed something, in the order they did.
     """
-    quantized = QUANTIZED if int8 and canonical else ()
+    quantized = (*(QUANTIZED if int8 else ()), *(FLOAT8 if float8 else ())) if canonical else ()
     passes = (*PASSES, *(CANONICAL if canonical else ()), *(DEVICE if device else ()), *quantized)
     changed = _settle(model, passes)
     if quantized and DequantizeFolding()(model).modified:

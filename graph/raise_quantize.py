@@ -24,7 +24,7 @@ class QuantizeRaising(ir.passes.InPlacePass):
         for node in nodes_of(model, QUANTIZE):
             found = quantizer(node)
             if found is not None:
-                modified |= _vanish(node, found) or _unclip(node, found) or _raise(node)
+                modified |= _vanish(node, found) or _unclip(node, found) or raise_above(node, *_MOVES)
         return ir.passes.PassResult(model, modified=modified)
 
 
@@ -54,9 +54,13 @@ def _unclip(node: ir.Node, found: Quantizer) -> bool:
     return True
 
 
-def _raise(node: ir.Node) -> bool:
+_MOVES = (*VIEWS, "MaxPool", "Concat")
+
+
+def raise_above(node: ir.Node, *moves: str) -> bool:
+    """Quantizes in front of the move that made what `node` quantizes, where it is one of `moves`."""
     moved = node.inputs[0]
-    move = producer(moved, *VIEWS, "MaxPool", "Concat")
+    move = producer(moved, *moves)
     if move is None or moved is None or not is_private(moved) or len(move.outputs) > 1:
         return False
     is_concat = move.op_type == "Concat"

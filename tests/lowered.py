@@ -41,7 +41,12 @@ def optimized(
 ) -> tuple[ir.Model, Cover]:
     """The model after the graph passes, and its cover."""
     graph = load(model)
-    optimize(graph, device=conventions.is_device, int8=conventions.has_int8)
+    optimize(
+        graph,
+        device=conventions.is_device,
+        int8=conventions.has_int8,
+        float8=conventions.has_float8,
+    )
     shapes = infer(graph)
     found = cover(
         graph,

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (makes the 8-bit floats known to NumPy)
 import numpy as np
 from onnx_models import ModelBuilder
 
 from bolt.graph.conventions import CPU
+
+E4M3, E5M2 = np.dtype("float8_e4m3fn"), np.dtype("float8_e5m2")
 
 INT8 = replace(CPU, has_int8=True)
 """The conventions of a CPU target that multiplies 8-bit integers."""
@@ -44,6 +47,27 @@ class QuantizedBuilder(ModelBuilder):
         inputs = self.constant(integers), self.constant(scale, np.float32)
         zero = self.constant(np.full(count, middle), dtype)
         return str(self.add("DequantizeLinear", *inputs, zero, axis=axis))
+
+    def float8_weights(
+        self,
+        shape: Sequence[int],
+        *,
+        axis: int = 1,
+        per_slice: bool = True,
+        dtype: Any = E4M3,
+        stored: bool = True,
+    ) -> str:
+        """Dequantized random 8-bit floats; quantized in the model instead where they are not `stored`."""
+        floats = self.random.uniform(-8, 8, tuple(shape)).astype(dtype)
+        count = (shape[axis],) if per_slice else ()
+        scale = np.float32(2.0 ** self.random.integers(-6, -3, count) / np.sqrt(shape[1 - axis]))
+        parameters = self.constant(scale), self.constant(np.zeros(count), dtype)
+        if stored:
+            return str(self.add("DequantizeLinear", self.constant(floats), *parameters, axis=axis))
+        steps = scale.reshape([-1 if a == axis else 1 for a in range(2)])
+        real = self.constant(floats.astype(np.float32) * steps)
+        integers = self.add("QuantizeLinear", real, *parameters, axis=axis)
+        return str(self.add("DequantizeLinear", integers, *parameters, axis=axis))
 
     def quantized_bias(self, count: int, step: float) -> str:
         """A dequantized int32 bias in steps of the input times those of the weights made last."""

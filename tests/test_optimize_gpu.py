@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx_models import ModelBuilder
+from quantized_models import E4M3, QuantizedBuilder
 
 from bolt.driver import optimize
 from bolt.ep.artifact import Artifact
@@ -55,6 +56,25 @@ def test_equal_input_gives_equal_bytes(compiler: None, tmp_path: Path) -> None:
     first, second = (packaged(tmp_path / name, target="sm80", precision="fp16") for name in "ab")
     names = sorted(path.name for path in (first.path / "modules").iterdir())
     assert names == sorted(path.name for path in (second.path / "modules").iterdir()), "named by their sha256"
+
+
+@pytest.mark.slow
+def test_a_model_quantized_to_8_bit_floats(compiler: None, tmp_path: Path) -> None:
+    b = QuantizedBuilder(opset=19)
+    x = b.add("LayerNormalization", b.input("x", ["n", 32]), b.weights("s", (32,)), b.weights("t", (32,)))
+    for depth, columns in ((32, 64), (64, 24)):
+        x = b.add("Relu", b.add("MatMul", b.fake(x, 0.05, 0, E4M3), b.float8_weights((depth, columns))))
+    found = optimize(
+        b.output(b.add("MatMul", b.fake(x, 0.05, 0, E4M3), b.float8_weights((24, 8)))).model(),
+        make(budget="0", cache=tmp_path, target="sm90a", precision="fp16"),
+        everything=True,
+    )
+    report = found.report
+    assert report["notes"]["precision"] == "fp8"
+    kernels = [(k["op"], k["family"]) for k in report["partitions"][0]["kernels"]]
+    assert kernels[:3] == [("norm", "cuda_norm"), *[("gemm", "cutlass_gemm_sm90")] * 2]
+    reasons = [r["reason"] for r in report["rejections"] if r["stage"] == "graph"]
+    assert reasons == ["computed wider: weights of 24 x 8 are not multiples of 16 x 8"]
 
 
 @pytest.mark.parametrize(
