@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -71,8 +72,8 @@ def test_a_model_quantized_to_8_bit_floats(compiler: None, tmp_path: Path) -> No
     )
     report = found.report
     assert report["notes"]["precision"] == "fp8"
-    kernels = [(k["op"], k["family"]) for k in report["partitions"][0]["kernels"]]
-    assert kernels[:3] == [("norm", "cuda_norm"), *[("gemm", "cutlass_gemm_sm90")] * 2]
+    kernels = Counter(k["family"] for k in report["partitions"][0]["kernels"])
+    assert kernels == {"cuda_norm": 1, "cutlass_gemm_sm90": 3, "cuda_pointwise": 2}
     reasons = [r["reason"] for r in report["rejections"] if r["stage"] == "graph"]
     assert reasons == ["computed wider: weights of 24 x 8 are not multiples of 16 x 8"]
 

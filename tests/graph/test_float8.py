@@ -145,9 +145,58 @@ def test_scales_are_one_multiplication() -> None:
 def test_one_quantization_for_several_products() -> None:
     b = Builder()
     x = b.fake8(b.input("x", [6, 32]))
-    parts = [b.add("MatMul", x, b.float8_weights((32, 16))) for _ in range(3)]
-    found = check(b.output(b.add("Concat", *parts, axis=1)).model())
-    assert ops(found)[:4] == ["pointwise", "gemm", "gemm", "gemm"]
+    for _ in range(2):
+        b.output(b.add("Sigmoid", b.add("MatMul", x, b.float8_weights((32, 16), dtype=E4M3))))
+    b.output(b.add("MatMul", x, b.float8_weights((32, 16), dtype=E5M2)))
+    found = check(b.model())
+    assert ops(found).count("gemm") == 2 and ops(found)[0] == "pointwise"
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+def test_products_of_one_value_are_one(op: str) -> None:
+    """Scales of all columns and of each, a bias of its own and one that is added."""
+    b = Builder()
+    x = b.fake8(b.input("x", [6, 32]))
+    parts = []
+    for i, columns in enumerate((16, 24)):
+        w, bias = b.float8_weights((32, columns), per_slice=i == 0), b.weights(f"b{i}", (columns,))
+        parts.append(b.add("Gemm", x, w, bias) if op == "Gemm" else b.add("Add", b.add("MatMul", x, w), bias))
+    found = check(b.output(b.add("Concat", *reversed(parts), axis=1)).model())
+    assert ops(found).count("gemm") == 1 and steps(found, "gemm")[0].constants[2].shape[2:] == (32, 40)
+
+
+def transformer_block(b: Builder, x: str, rows: int, width: int, heads: int) -> str:
+    """Attention and a feed-forward part, every product with weights quantized."""
+
+    def norm(value: str, name: str) -> str:
+        scale, bias = b.weights(f"{name}s", (width,)), b.weights(f"{name}t", (width,))
+        return b.fake8(b.add("LayerNormalization", value, scale, bias, axis=-1))
+
+    h = norm(x, "first")
+    split = b.constant([0, rows, heads, width // heads], np.int64)
+    q, k, v = (
+        b.add("Add", b.add("MatMul", h, b.float8_weights((width, width))), b.weights(f"b{c}", (width,)))
+        for c in "qkv"
+    )
+    q, k, v = (b.add("Transpose", b.add("Reshape", y, split), perm=[0, 2, 1, 3]) for y in (q, k, v))
+    scores = b.add("MatMul", q, b.add("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = b.add("Softmax", b.add("Div", scores, b.constant(4.0, np.float32)))
+    mixed = b.add("Transpose", b.add("MatMul", scores, v), perm=[0, 2, 1, 3])
+    mixed = b.add("Reshape", mixed, b.constant([0, rows, width], np.int64))
+    x = b.add("Add", x, b.add("MatMul", b.fake8(mixed), b.float8_weights((width, width))))
+    return str(b.add("Add", feed_forward(b, norm(x, "second")), x))
+
+
+def test_a_transformer_block() -> None:
+    b = Builder()
+    model = b.output(transformer_block(b, b.input("x", ["n", 6, 32]), 6, 32, 2)).model()
+    found = check(model, rules=HALF, tolerance=2e-2, most=0.05, n=2)
+    expected = [
+        ("norm", F8E4M3), ("gemm", F16), ("attention", F16), ("pointwise", F8E4M3), ("gemm", F16),
+        ("norm", F8E4M3), ("gemm", F8E4M3), ("gemm", F32),
+    ]  # fmt: skip
+    made = [(s.spec.op, types(s)[0]) for p in found.programs for s in p.steps if isinstance(s, Step)]
+    assert [step for step in made if step[0] != "copy"] == expected
 
 
 def test_a_norm_and_a_residual() -> None:
