@@ -8,16 +8,27 @@ from bolt.epilogue import POINTWISE
 from bolt.graph.attributes import constant
 from bolt.graph.quantization import DEQUANTIZE, dequantized, duplicate, real_constant
 from bolt.graph.rewrite import add_constant, nodes_of, remove_dead
+from bolt.types import EIGHT_BIT_FLOATS, from_numpy
 
 
 class DequantizeFolding(ir.passes.InPlacePass):
-    """Replaces dequantized constants by the real numbers they stand for."""
+    """Replaces dequantized constants by the real numbers they stand for.
+
+    Args:
+        integers: also those that are integers.
+    """
+
+    def __init__(self, *, integers: bool = True) -> None:
+        self.integers = integers
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         modified = False
         for node in nodes_of(model, DEQUANTIZE):
             value = node.outputs[0]
-            if value.is_graph_output() or constant(node.inputs[0]) is None:
+            stored = constant(node.inputs[0])
+            if value.is_graph_output() or stored is None:
+                continue
+            if not self.integers and from_numpy(stored.dtype) not in EIGHT_BIT_FLOATS:
                 continue
             found = real_constant(value)
             if found is not None:

@@ -102,9 +102,9 @@ def optimize(
     quantized = (*(QUANTIZED if int8 else ()), *(FLOAT8 if float8 else ())) if canonical else ()
     passes = (*PASSES, *(CANONICAL if canonical else ()), *(DEVICE if device else ()), *quantized)
     changed = _settle(model, passes)
-    if quantized and DequantizeFolding()(model).modified:
+    if quantized and DequantizeFolding(integers=int8)(model).modified:
         changed += [DequantizeFolding.__name__, *_settle(model, passes)]
-    if quantized and DequantizeSplitting()(model).modified:
+    if int8 and quantized and DequantizeSplitting()(model).modified:
         changed.append(DequantizeSplitting.__name__)
     DeadCodeElimination()(model)
     model.graph.sort()

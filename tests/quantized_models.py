@@ -94,6 +94,21 @@ def residual_net() -> Any:
     return b.output(b.fake(y, 0.07, 99)).model()
 
 
+def feed_forward(b: QuantizedBuilder, x: str, activation: str = "Relu", scale: float = 2.0**-6) -> str:
+    """Two products of 8-bit floats, the result of the first quantized for the second."""
+    y = b.add("Add", b.add("MatMul", x, b.float8_weights((32, 64))), b.weights("b0", (64,)))
+    y = b.fake(b.add(activation, y), scale, 0, E4M3)
+    return str(b.add("Add", b.add("MatMul", y, b.float8_weights((64, 32))), b.weights("b1", (32,))))
+
+
+def float8_net() -> Any:
+    """A normalization, two products of 8-bit floats, and a residual."""
+    b = QuantizedBuilder(opset=19)
+    x = b.input("x", [2, 5, 32])
+    h = b.add("LayerNormalization", x, b.weights("s", (32,)), b.weights("t", (32,)), axis=-1)
+    return b.output(b.add("Add", feed_forward(b, b.fake(h, 2.0**-4, 0, E4M3)), x)).model()
+
+
 def dynamic_net(*, opset: int = 17, shape: Sequence[int | str] = (2, 5, 8)) -> Any:
     """Two dynamically quantized products of one value, the way ONNX Runtime's quantizer writes them."""
     b = QuantizedBuilder(opset=opset)

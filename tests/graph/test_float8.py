@@ -10,7 +10,7 @@ import onnx_models
 import program_interpreter
 import pytest
 from lowered import covered, ops, optimized
-from quantized_models import E4M3, E5M2, INT8, QuantizedBuilder
+from quantized_models import E4M3, E5M2, INT8, QuantizedBuilder, feed_forward, float8_net, residual_net
 
 from bolt.graph.conventions import CPU, conventions
 from bolt.graph.cover import Cover
@@ -118,13 +118,6 @@ def test_what_a_value_beyond_the_range_becomes() -> None:
     check(b.output(b.add("MatMul", b.fake8(x), b.float8_weights((32, 8)))).model())
 
 
-def feed_forward(b: Builder, x: str, activation: str = "Relu") -> str:
-    """Two products, the result of the first quantized for the second."""
-    y = b.add("Add", b.add("MatMul", x, b.float8_weights((32, 64))), b.weights("b0", (64,)))
-    y = b.fake8(b.add(activation, y), STEP / 4)
-    return str(b.add("Add", b.add("MatMul", y, b.float8_weights((64, 32))), b.weights("b1", (32,))))
-
-
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid"])
 def test_a_product_stores_what_the_next_one_reads(activation: str) -> None:
     b = Builder()
@@ -200,10 +193,7 @@ def test_a_transformer_block() -> None:
 
 
 def test_a_norm_and_a_residual() -> None:
-    b = Builder()
-    x = b.input("x", [2, 5, 32])
-    h = b.add("LayerNormalization", x, b.weights("s", (32,)), b.weights("t", (32,)), axis=-1)
-    found = check(b.output(b.add("Add", feed_forward(b, b.fake8(h)), x)).model(), tolerance=2e-2, most=0.02)
+    found = check(float8_net(), tolerance=2e-2, most=0.02)
     assert ops(found) == ["norm", "gemm", "gemm"]
     assert [types(s)[0] for p in found.programs for s in p.steps if isinstance(s, Step)] == [
         F8E4M3,
@@ -351,6 +341,15 @@ def test_other_targets_leave_the_quantization_to_onnx_runtime(rules: Any) -> Non
     assert all(r.reason == "8-bit floats have kernels on sm90a only" for r in found.rejections)
     assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in graph.graph}
     assert found.rejections and all(F8E4M3 not in types(s) for s in steps(found, "gemm"))
+
+
+def test_8_bit_integers_are_left_alone() -> None:
+    """As on other GPUs, also their constants."""
+    reasons = [
+        sorted(r.reason for r in covered(residual_net(), conventions=rules).rejections)
+        for rules in (HOPPER, conventions(SM80, "fp32"))
+    ]
+    assert reasons[0] == reasons[1] and any("8-bit integers" in r for r in reasons[0])
 
 
 def test_folded_weights_are_right_where_nothing_multiplies_them() -> None:

@@ -12,6 +12,7 @@ from kernels.cuda_harness import NEEDS_EMULATOR
 from lowered import covered
 from module import device_run
 from onnx_models import ModelBuilder
+from quantized_models import float8_net
 
 from bolt.graph.conventions import conventions
 from bolt.search.candidates import supports
@@ -78,3 +79,8 @@ def test_odd_channels() -> None:
     y = b.add("Relu", b.add("Conv", b.input("x", [1, 3, 9, 9]), b.weights("w0", (5, 3, 3, 3)), pads=[1] * 4))
     z = b.add("Conv", y, b.weights("w1", (5, 5, 3, 3)), pads=[1] * 4, strides=[2, 2])
     check(b.output(b.add("Conv", b.add("HardSwish", z), b.weights("w2", (7, 5, 1, 1)))).model(), SM80, "fp16")
+
+
+@pytest.mark.slow
+def test_a_model_quantized_to_8_bit_floats() -> None:
+    check(float8_net(), SM90A, "fp16")
