@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bolt.graph.attributes import attr, constant, is_op, operand
-from bolt.graph.quantization import DEQUANTIZE, QUANTIZE, along, real_constant
+from bolt.graph.quantization import DEQUANTIZE, QUANTIZE, along, lies_along, real_constant
 from bolt.graph.raise_quantize import raise_above
-from bolt.graph.rewrite import add_constant, insert_before, nodes_of, producer, replace
+from bolt.graph.rewrite import add_constant, insert_before, nodes_of, producer, remove_dead, replace
 from bolt.report import Rejection
 from bolt.types import EIGHT_BIT_FLOATS, DType, convert, from_numpy, from_onnx
 
@@ -23,6 +23,35 @@ _REASON = "bolt.float8"
 
 _RENAMES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Moves of nothing: results have the elements of the first input in their order."""
+
+
+class Float8Constants(ir.passes.InPlacePass):
+    """Quantizes constants to 8-bit floats, as models do whose exporter keeps their weights in fp32."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        modified = False
+        for node in nodes_of(model, QUANTIZE):
+            value = node.outputs[0]
+            floats = None if value.is_graph_output() else _quantized(node)
+            if floats is not None:
+                value.replace_all_uses_with(add_constant(model.graph, floats, value.name or QUANTIZE))
+                remove_dead(node)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+def _quantized(node: ir.Node) -> np.ndarray | None:
+    """What QuantizeLinear makes of a constant, if that is 8-bit floats."""
+    kind, real, scale = _stored_type(node.outputs[0]), constant(node.inputs[0]), constant(operand(node, 1))
+    if kind is None or real is None or scale is None or not _is_zero(node):
+        return None
+    if attr(node, "block_size", 0) or not attr(node, "saturate", 1) or not scale.all():
+        return None
+    if {real.dtype, scale.dtype} != {np.dtype(np.float32)} or not lies_along(
+        scale, attr(node, "axis", 1), real
+    ):
+        return None
+    return convert(real / along(scale, attr(node, "axis", 1), real.ndim), kind)
 
 
 class Float8Products(ir.passes.InPlacePass):
@@ -184,9 +213,11 @@ def _weights(value: ir.Value | None, *, transposed: bool) -> _Weights | str:
     node = producer(value, DEQUANTIZE)
     if node is None:
         return "its weights are not 8-bit floats"
-    floats, scale = _constant_floats(node.inputs[0]), constant(operand(node, 1))
+    floats, scale = constant(node.inputs[0]), constant(operand(node, 1))
     if floats is None or scale is None or attr(node, "block_size", 0) or not _is_zero(node):
         return "its weights are not constant 8-bit floats with constant scales"
+    if from_numpy(floats.dtype) not in EIGHT_BIT_FLOATS:
+        return "its weights are not 8-bit floats"
     if floats.ndim != 2 or scale.dtype != np.float32 or not (np.isfinite(scale) & (scale > 0)).all():
         return "its weights are not a matrix with positive scales"
     axis = int(attr(node, "axis", 1)) % 2
@@ -195,23 +226,6 @@ def _weights(value: ir.Value | None, *, transposed: bool) -> _Weights | str:
     if scale.size != 1 and (axis != 1 or scale.shape != floats.shape[1:]):
         return "its weights have scales along the depth of the product"
     return _Weights(floats, scale.reshape(-1))
-
-
-def _constant_floats(value: ir.Value | None) -> np.ndarray | None:
-    """Constant 8-bit floats: an initializer, or QuantizeLinear of one."""
-    found = constant(value)
-    if found is not None:
-        return found if from_numpy(found.dtype) in EIGHT_BIT_FLOATS else None
-    node, kind = producer(value, QUANTIZE), _stored_type(value)
-    if node is None or kind is None or attr(node, "block_size", 0) or not attr(node, "saturate", 1):
-        return None
-    real, scale = constant(operand(node, 0)), constant(operand(node, 1))
-    if real is None or scale is None or real.ndim != 2 or scale.ndim > 1 or not _is_zero(node):
-        return None
-    axis = int(attr(node, "axis", 1))
-    if scale.size not in (1, real.shape[axis]) or not scale.all():
-        return None
-    return convert(real / along(scale, axis, real.ndim), kind)
 
 
 def _rewritten(node: ir.Node, found: _Product) -> ir.Value:

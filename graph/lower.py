@@ -18,7 +18,7 @@ from bolt.graph.short_rows import lengthened
 from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
-from bolt.types import EIGHT_BIT_FLOATS, S8, U8, DType
+from bolt.types import EIGHT_BIT_FLOATS, S8, U8, DType, from_numpy
 
 
 def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
@@ -39,17 +39,16 @@ def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
     return Epilogue(nodes=tuple(rest)) if dtype is U8 and last.op == "relu" else found
 
 
+def _is_number(dtype: np.dtype) -> bool:
+    """Whether its elements become Python floats (NumPy has no kind for 8-bit floats)."""
+    return dtype.kind in "fiub" or from_numpy(dtype) in EIGHT_BIT_FLOATS
+
+
 _SATURATED = {U8: (0.0, 255.0), S8: (-128.0, 127.0)}
 
 
 class Lowering(SpareChannels):
-    """Lowers the regions of one partition, one after the other.
-
-    Attributes:
-        widens: whether epilogues read 8-bit floats as copies in a wider type.
-    """
-
-    widens = False
+    """Lowers the regions of one partition, one after the other."""
 
     def region(self, region: Region, draft: Draft | None) -> None:
         """Lower an anchor with its expression, or a pure expression, and remember the output's view."""
@@ -83,7 +82,7 @@ class Lowering(SpareChannels):
 
     def _extra(self, view: View, order: Order) -> View:
         """An epilogue input whose innermost stride is 0 or 1 in `order`."""
-        if self.widens and view.dtype in EIGHT_BIT_FLOATS:
+        if self.is_plain and view.dtype in EIGHT_BIT_FLOATS:
             view = self.as_type(view, self.conventions.stored)
         inner = inner_axis(order, view.dims)
         if inner is None or view.strides[inner] in (0, 1):
@@ -128,7 +127,7 @@ class Lowering(SpareChannels):
             return -1
         if value in known:
             return known[value]
-        if array is not None and array.size == 1 and array.dtype.kind in "fiub":
+        if array is not None and array.size == 1 and _is_number(array.dtype):
             return expression.builder.const(float(array.reshape(())))
         return expression.input(self.view(value))
 

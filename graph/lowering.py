@@ -154,8 +154,8 @@ def _lower_chain(low: Lowering, chain: Attention | Gated, supports: Supports) ->
 
 
 def _lower_region(low: Lowering, region: Region, supports: Supports) -> None:
-    """One kernel; where it reads or writes 8-bit floats beside an anchor and none can, several."""
-    if region.anchor is None or not region.pointwise or not _has_float8(low, region):
+    """One kernel; where none can do that with 8-bit floats, several."""
+    if region.anchor is None or region.anchor.op_type not in ANCHORS or not _has_float8(low, region):
         _lower_whole(low, region)
         return
     if region.anchor.op_type not in _IMAGES:
@@ -164,10 +164,10 @@ def _lower_region(low: Lowering, region: Region, supports: Supports) -> None:
         if all(isinstance(s, IntsStep) or supports(s.spec) is None for s in low.steps[before:]):
             return
         take_back()
-    low.widens = True
+    low.is_plain = True
     for part in _apart(low, region):
         _lower_whole(low, part)
-    low.widens = False
+    low.is_plain = False
 
 
 _IMAGES = ("Conv", "ConvTranspose")
@@ -175,15 +175,15 @@ _IMAGES = ("Conv", "ConvTranspose")
 
 
 def _has_float8(low: Lowering, region: Region) -> bool:
-    values = (v for n in region.pointwise for v in (*n.inputs, *n.outputs) if v is not None)
+    values = (v for n in region.nodes for v in (*n.inputs, *n.outputs) if v is not None)
     return any(low.dtype(v) in EIGHT_BIT_FLOATS for v in values)
 
 
 def _apart(low: Lowering, region: Region) -> tuple[Region, ...]:
     """The region without the quantization that ends it, and that."""
-    *others, last = region.pointwise
     if low.dtype(region.output) not in EIGHT_BIT_FLOATS:
         return (region,)
+    *others, last = region.pointwise
     real = last.inputs[0]
     assert real is not None
     return (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from bolt.graph.dead_code import DeadCodeElimination
-from bolt.graph.float8 import Float8Products, Float8Raising
+from bolt.graph.float8 import Float8Constants, Float8Products, Float8Raising
 from bolt.graph.fold_batch_norm import BatchNormFolding
 from bolt.graph.fold_constants import ConstantFolding
 from bolt.graph.fold_dequantize import DequantizeFolding, DequantizeSplitting
@@ -72,7 +72,7 @@ QUANTIZED: tuple[ir.passes.PassBase, ...] = (
 )
 """Passes for targets that multiply 8-bit integers; they leave operators in bolt's domain."""
 
-FLOAT8: tuple[ir.passes.PassBase, ...] = (Float8Products(), Float8Raising())
+FLOAT8: tuple[ir.passes.PassBase, ...] = (Float8Constants(), Float8Products(), Float8Raising())
 """Passes for targets that multiply 8-bit floats; they leave operators in bolt's domain."""
 
 _ROUNDS = 8

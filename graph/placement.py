@@ -30,7 +30,11 @@ class Placement(Memory):
         precise: values that are not stored in fewer bits than they have.
         views: where each value is.
         whole: temporaries that one value has to itself, by name.
+        is_plain: whether kernels get what all of them take: results have temporaries of their own, and
+            epilogues read copies of 8-bit floats in a wider type.
     """
+
+    is_plain = False
 
     def __init__(
         self,
@@ -126,7 +130,7 @@ class Placement(Memory):
         target = self._output_of(value)
         if target is not None and _same_memory_order(order, dims):
             return target
-        joined = self._joined(value, order)
+        joined = None if self.is_plain else self._joined(value, order)
         if joined is not None:
             return joined
         wish = self.layouts.order(value)

@@ -136,7 +136,7 @@ def real_constant(value: ir.Value | None) -> np.ndarray | None:
         return None
     axis = attr(node, "axis", 1)
     if scale.dtype != np.float32 or not (
-        _lies_along(scale, axis, integers) and _lies_along(zero, axis, integers)
+        lies_along(scale, axis, integers) and lies_along(zero, axis, integers)
     ):
         return None
     # float64 holds 32-bit integers and 8-bit floats alike
@@ -170,7 +170,7 @@ def weights(value: ir.Value | None, axis: int) -> Weights | None:
     per_slice = attr(node, "axis", 1) % integers.ndim == axis % integers.ndim
     if (
         scale.dtype != np.float32
-        or not _lies_along(scale, axis, integers)
+        or not lies_along(scale, axis, integers)
         or not (scale.size == 1 or per_slice)
     ):
         return None
@@ -187,7 +187,7 @@ def signed_weights(integers: np.ndarray | None, zero: np.ndarray | None) -> np.n
     return (integers.astype(np.int16) - middle).astype(np.int8)
 
 
-def _lies_along(numbers: np.ndarray, axis: int, array: np.ndarray) -> bool:
+def lies_along(numbers: np.ndarray, axis: int, array: np.ndarray) -> bool:
     """Whether there is one number, or one for each slice of `array` along `axis`."""
     return numbers.size == 1 or (array.ndim > 0 and numbers.shape == (array.shape[axis % array.ndim],))
 

@@ -18,6 +18,7 @@ from bolt.graph.float8 import kept_wide
 from bolt.ops.spec import Spec
 from bolt.program import Step
 from bolt.report import Rejection
+from bolt.search.candidates import supports
 from bolt.target import CUDA_TARGETS, SM80, SM90A
 from bolt.types import F8E4M3, F8E5M2, F16, F32, DType
 
@@ -235,11 +236,11 @@ def test_dynamic_dims() -> None:
 
 
 def refuses(*wanted: Any) -> Any:
-    def supports(spec: Spec) -> Rejection | None:
+    def refused(spec: Spec) -> Rejection | None:
         bad = any(test(spec) for test in wanted)
         return Rejection(stage="supports", subject=spec.op, reason="a test says so") if bad else None
 
-    return supports
+    return refused
 
 
 def stores_float8(spec: Spec) -> bool:
@@ -251,6 +252,21 @@ def test_where_no_kernel_stores_8_bit_floats_a_kernel_of_its_own_does() -> None:
     y = feed_forward(b, b.fake8(b.input("x", [6, 32])))
     found = covered(b.output(y).model(), conventions=HOPPER, supports=refuses(stores_float8))
     assert ops(found) == ["pointwise", "gemm", "pointwise", "gemm"] and not found.rejections
+
+
+def test_parts_of_a_concatenation_whose_rows_no_kernel_writes() -> None:
+    b = Builder()
+    x = b.input("x", [6, 32])
+    parts = [
+        b.add("MatMul", b.fake8(x), b.float8_weights((32, 16))),
+        b.add("Slice", x, *(b.constant([i], np.int64) for i in (0, 3, 1))),
+    ]
+    y = b.add("Relu", b.add("Concat", *parts, axis=1))
+    model = b.output(y).model()
+    found = covered(model, conventions=HALF, supports=lambda spec: supports(spec, SM90A))
+    assert not found.rejections
+    assert steps(found, "gemm")[0].spec.out.strides[2] == 16
+    check(model, rules=HALF, tolerance=2e-3)
 
 
 def test_convolutions_read_and_write_wider_types() -> None:
@@ -298,6 +314,22 @@ def _real(b: Builder) -> Any:
 
 def _addend(b: Builder) -> Any:
     return b.add("Gemm", b.fake8(b.input("x", [4, 32])), b.float8_weights((32, 16)), b.input("c", [4, 16]))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_weights_of_convolutions(stored: bool) -> None:
+    """With a scale for each output channel, as stored 8-bit floats or quantized in the model."""
+    b = Builder()
+    floats, scale = b.random.uniform(-8, 8, (16, 16, 3, 3)), 2.0 ** b.random.integers(-6, -3, 16)
+    parameters = b.constant(scale, np.float32), b.constant(np.zeros(16), E4M3)
+    if stored:
+        w = b.constant(floats, E4M3)
+    else:
+        real = b.constant(floats * scale.reshape(-1, 1, 1, 1), np.float32)
+        w = b.add("QuantizeLinear", real, *parameters, axis=0)
+    w = b.add("DequantizeLinear", w, *parameters, axis=0)
+    found = check(b.output(b.add("Conv", b.fake8(b.input("x", [1, 16, 5, 5])), w)).model())
+    assert len(steps(found, "conv")) == 1
 
 
 @pytest.mark.parametrize(
