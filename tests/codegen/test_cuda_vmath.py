@@ -14,9 +14,24 @@ from kernels.test_cpu_pointwise import SPECIAL, row
 from bolt.codegen.simd import emit
 from bolt.epilogue import OPS
 from bolt.templates import ROOT
-from bolt.types import BF16, BOOL, F16, F32, S8, S32, S64, U8, DType
+from bolt.types import (
+    BF16,
+    BOOL,
+    EIGHT_BIT_FLOATS,
+    F8E4M3,
+    F8E5M2,
+    F16,
+    F32,
+    LARGEST,
+    S8,
+    S32,
+    S64,
+    U8,
+    DType,
+    convert,
+)
 
-STORES = (F32, F16, BF16, U8, S8, S32, S64, BOOL)
+STORES = (F32, F16, BF16, F8E4M3, F8E5M2, U8, S8, S32, S64, BOOL)
 
 _ROW = """
 extern "C" void row_{op}(const float* const* x, float* y, int64_t n) {{
@@ -130,6 +145,19 @@ def test_half_saturates_finite_values_only(stores):
     memory, _ = _stored(stores, F16, x)
     want = np.float16([65504, 65504, 65504, 65504, -65504, -65504, np.inf, -np.inf, np.nan, 6e-8, 0, 0.1])
     np.testing.assert_array_equal(memory, want)
+
+
+@pytest.mark.parametrize("dtype", EIGHT_BIT_FLOATS, ids=lambda d: d.name)
+def test_8_bit_floats_as_numpy_rounds_them(dtype, stores):
+    """Dense between the smallest and beyond the largest; every one of them is read as it is."""
+    largest = np.log2(LARGEST[dtype])
+    x = np.exp2(np.linspace(-20, largest + 2, 20_000, dtype=np.float32))
+    ties = np.arange(256, dtype=np.uint8).view(dtype.np).astype(np.float32)
+    x = np.concatenate([x, -x, ties, ties * 17 / 16, ties * 33 / 32, np.repeat([np.inf, -np.inf, np.nan], 4)])
+    memory, back = _stored(stores, dtype, x.astype(np.float32))
+    want = convert(x, dtype).astype(np.float32)
+    np.testing.assert_array_equal(memory.astype(np.float32), want)
+    np.testing.assert_array_equal(back, want)
 
 
 def test_bfloat16_rounds_to_nearest_even(stores):
