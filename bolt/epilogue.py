@@ -172,6 +172,15 @@ def _gelu_tanh(x: Any) -> Any:
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
+def _narrow(x: Any, largest: float, steps: float, least: float) -> Any:
+    """The nearest float of few digits: within +-`largest`, `steps` of them between neighbouring powers of
+    two, of which `least` is the smallest."""
+    inside = np.clip(x, -largest, largest)
+    power = np.ldexp(1.0, np.frexp(inside)[1] - 1)
+    step = np.maximum(power, least) / steps
+    return np.rint(inside / step) * step
+
+
 _LIBM = 100.0
 """Cost of a function that is called once per lane."""
 
@@ -193,6 +202,7 @@ OPS: dict[str, Op] = {
     "ceil": _unary(np.ceil, "vceil({0})"),
     "round": _unary(np.round, "vround({0})"),
     "trunc": _unary(np.trunc, "vtrunc({0})"),
+    "narrow": _unary(_narrow, "vnarrow({0}, {p0}, {p1}, {p2})", cost=7, params=3),
     # logic: 1.0 is true, and so is whatever is not zero
     "equal": _binary(np.equal, "vbool({0} == {1})", cost=2),
     "less": _binary(np.less, "vbool({0} < {1})", cost=2),

@@ -8,7 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bolt.types import BOOL, DTYPES, EIGHT_BIT_FLOATS, F32, S8, S32, S64, U8, DType, from_numpy, from_onnx
+from bolt.types import (
+    BOOL,
+    DTYPES,
+    EIGHT_BIT_FLOATS,
+    F8E4M3,
+    F8E5M2,
+    F32,
+    LARGEST,
+    S8,
+    S32,
+    S64,
+    U8,
+    DType,
+    from_numpy,
+    from_onnx,
+)
 
 if TYPE_CHECKING:
     from bolt.epilogue import Builder
@@ -186,11 +201,15 @@ _EIGHT_BITS = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.int8): (-128.0, 127
 """Range of the types that values are quantized to."""
 
 
+NARROWED = {F8E4M3: (LARGEST[F8E4M3], 8.0, 2.0**-6), F8E5M2: (LARGEST[F8E5M2], 4.0, 2.0**-14)}
+"""Parameters of the row "narrow" for the types whose numbers it gives."""
+
+
 def _quantize(call: Call) -> int | None:
     """clip(round(x / scale + zero)), for a scale and a zero point that are constant scalars.
 
     ONNX rounds before it adds the zero point: where x / scale is halfway between two integers and the zero
-    point is odd, the other one is taken. Of 8-bit floats, which have no zero point, the store does the rest.
+    point is odd, the other one is taken. 8-bit floats have no zero point.
     """
     scale, zero = call.constant(1), call.zero_point()
     if not scale or zero is None or call.attribute("block_size", 0):
@@ -198,8 +217,10 @@ def _quantize(call: Call) -> int | None:
     b, x = call.builder, call.args[0]
     if scale != 1.0:
         x = b.op("mul", x, b.const(1 / scale))
-    if from_numpy(zero.dtype) in EIGHT_BIT_FLOATS:
-        return x if call.attribute("saturate", 1) and not float(zero) else None
+    narrow = from_numpy(zero.dtype)
+    if narrow in NARROWED:
+        whole = call.attribute("saturate", 1) and not float(zero)
+        return b.op("narrow", x, params=NARROWED[narrow]) if whole else None
     if zero.dtype not in _EIGHT_BITS:
         return None
     low, high = _EIGHT_BITS[zero.dtype]

@@ -18,6 +18,7 @@ from bolt.graph.short_rows import lengthened
 from bolt.graph.spare_channels import SpareChannels
 from bolt.ops.pointwise import PointwiseSpec
 from bolt.program import Program, Value, View
+from bolt.spelling import NARROWED
 from bolt.types import EIGHT_BIT_FLOATS, S8, U8, DType, from_numpy
 
 
@@ -26,8 +27,8 @@ def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
 
     Anchors' stores of 8-bit integers round to nearest even and saturate; pointwise kernels truncate.
     """
-    if dtype in EIGHT_BIT_FLOATS:
-        return merge_scales(builder.finish(result))
+    if dtype in NARROWED:
+        return _narrowed(builder.finish(result), dtype)
     if dtype not in _SATURATED:
         return builder.finish(result)
     limits = builder.nodes[result]
@@ -42,6 +43,14 @@ def stored_epilogue(builder: Builder, result: int, dtype: DType) -> Epilogue:
 def _is_number(dtype: np.dtype) -> bool:
     """Whether its elements become Python floats (NumPy has no kind for 8-bit floats)."""
     return dtype.kind in "fiub" or from_numpy(dtype) in EIGHT_BIT_FLOATS
+
+
+def _narrowed(epilogue: Epilogue, dtype: DType) -> Epilogue:
+    """The expression without the rounding to 8-bit floats that storing them is."""
+    *rest, last = epilogue.nodes
+    if last.op == "narrow" and last.params == NARROWED[dtype] and last.args == (len(rest) - 1,):
+        epilogue = Epilogue(nodes=tuple(rest))
+    return merge_scales(epilogue)
 
 
 _SATURATED = {U8: (0.0, 255.0), S8: (-128.0, 127.0)}
@@ -139,8 +148,10 @@ class Lowering(SpareChannels):
         out = self.place(region.output, order)
         operands = [out, *(self._extra(v, order) for v in expression.views)]
         epilogue = expression.builder.finish(result)
-        if out.dtype in _SATURATED or out.dtype in EIGHT_BIT_FLOATS:
+        if out.dtype in _SATURATED:
             epilogue = merge_scales(epilogue)
+        elif out.dtype in NARROWED:
+            epilogue = _narrowed(epilogue, out.dtype)
         operands = self.fill_spare(region.output, out, operands[1:], epilogue, None) or operands
         views = collapse([v.permute(order) for v in operands])
         if len(views[0].dims) > MAX_RANK:

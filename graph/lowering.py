@@ -175,8 +175,10 @@ _IMAGES = ("Conv", "ConvTranspose")
 
 
 def _has_float8(low: Lowering, region: Region) -> bool:
-    values = (v for n in region.nodes for v in (*n.inputs, *n.outputs) if v is not None)
-    return any(low.dtype(v) in EIGHT_BIT_FLOATS for v in values)
+    """Whether its kernel reads or writes them."""
+    inside = {v for n in region.nodes for v in n.outputs if v is not region.output}
+    values = {v for n in region.nodes for v in n.inputs if v is not None} - inside
+    return any(low.dtype(v) in EIGHT_BIT_FLOATS for v in (*values, region.output))
 
 
 def _apart(low: Lowering, region: Region) -> tuple[Region, ...]:

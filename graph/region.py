@@ -14,7 +14,6 @@ import onnx_ir as ir
 
 from bolt import dims as D
 from bolt.graph.shapes import Shapes
-from bolt.types import EIGHT_BIT_FLOATS
 
 MAX_NODES = 48
 """Pointwise nodes in one region; more only lengthen live ranges."""
@@ -118,8 +117,6 @@ class _Grower:
             return None
         if not self.is_pointwise(producer) or not self._only_used_by(value, members):
             return None
-        if self.shapes.dtype(value) in EIGHT_BIT_FLOATS:
-            return None  # only a store rounds to them
         return producer if self._same_dims(value, result) else None
 
     def _inputs(self, members: set[ir.Node]) -> int:

@@ -71,7 +71,7 @@ class Operands:
         if not (_is_float(out.dtype) or out.dtype in (U8, S8)):
             reference = reference.astype(out.dtype.np)
         products = getattr(self.spec, "math", "f32")
-        rounds = any(node.op == "round" for node in self.spec.epilogue.nodes)
+        rounds = any(node.op in ("round", "narrow") for node in self.spec.epilogue.nodes)
         flips = FLIPS if rounds else 0.0
         return compare(after.view, reference, dtype=out.dtype, k=self.sums, math=products, flips=flips)
 

@@ -235,6 +235,31 @@ def test_dynamic_dims() -> None:
     assert ops(found) == ["pointwise", "gemm", "gemm"]
 
 
+def test_quantization_around_every_operator_is_part_of_the_product() -> None:
+    """As ONNX Runtime's quantizer writes it."""
+    b = Builder()
+    y = b.fake8(b.add("MatMul", b.fake8(b.input("x", [6, 32])), b.float8_weights((32, 16))), STEP / 8)
+    y = b.fake8(
+        b.add("Add", y, b.real(b.constant(b.random.uniform(-8, 8, 16), E4M3), STEP, 0, E4M3)), STEP / 8
+    )
+    y = b.fake8(b.add("Sigmoid", y), STEP / 16)
+    y = b.fake8(b.add("MatMul", y, b.float8_weights((16, 8))))
+    found = check(b.output(y).model(), tolerance=1e-2, most=0.05)
+    assert ops(found) == ["pointwise", "gemm", "gemm"]
+    assert [types(s)[0] for s in steps(found, "gemm")] == [F8E4M3, F32]
+    names = [n.op for n in steps(found, "gemm")[0].spec.epilogue.nodes]
+    assert names.count("narrow") == 2, "the store does the third rounding"
+
+
+@pytest.mark.parametrize("dtype", [E4M3, E5M2])
+def test_rounding_in_an_expression_is_that_of_a_store(dtype: Any) -> None:
+    b = Builder()
+    x = b.add("Mul", b.input("x", [50, 1000]), b.constant(30, np.float32))
+    y = b.fake8(b.add("Mul", b.add("Mul", x, x), x), 2.0**-3, dtype)
+    found = check(b.output(b.add("Relu", y)).model(), tolerance=0.0)
+    assert ops(found) == ["pointwise"] and F8E4M3 not in types(steps(found, "pointwise")[0])
+
+
 def refuses(*wanted: Any) -> Any:
     def refused(spec: Spec) -> Rejection | None:
         bad = any(test(spec) for test in wanted)
@@ -329,7 +354,7 @@ def test_weights_of_convolutions(stored: bool) -> None:
         w = b.add("QuantizeLinear", real, *parameters, axis=0)
     w = b.add("DequantizeLinear", w, *parameters, axis=0)
     found = check(b.output(b.add("Conv", b.fake8(b.input("x", [1, 16, 5, 5])), w)).model())
-    assert len(steps(found, "conv")) == 1
+    assert ops(found).count("conv") == 1 and ops(found).count("pointwise") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ PARAMS = {
     "hard_sigmoid": (0.2, 0.5),
     "thresholded_relu": (0.5,),
     "shrink": (0.25, 0.5),
+    "narrow": (448.0, 8.0, 2.0**-6),
 }
 SPECIAL = np.float32(
     [

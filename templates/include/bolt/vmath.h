@@ -71,6 +71,15 @@ BOLT_INLINE vf vtrunc(vf x) {
 }
 #endif
 
+// The nearest float of few digits: within +-largest, `steps` of them between neighbouring powers of two, of which
+// `least` is the smallest. Adding 1.5 * 2^23 steps and taking them away again rounds to one, half to even.
+BOLT_INLINE vf vnarrow(vf x, vf largest, vf steps, vf least) {
+  const vf inside = vclip(x, -largest, largest);
+  const vf power = (vf)((vi)inside & 0x7F800000);
+  const vf magic = vmax(power, least) * (0x1.8p23f / steps);
+  return (inside + magic) - magic;
+}
+
 // 1.0 where the mask is set, else 0.0.
 BOLT_INLINE vf vbool(vi mask) { return (vf)(mask & (vi)vset(1.0f)); }
 BOLT_INLINE vf vsign(vf x) { return x == x ? vbool(x > 0.0f) - vbool(x < 0.0f) : x; }

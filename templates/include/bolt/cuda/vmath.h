@@ -37,6 +37,19 @@ BOLT_DEVICE vf vceil(vf x) { return ceilf(x); }
 BOLT_DEVICE vf vtrunc(vf x) { return truncf(x); }
 BOLT_DEVICE vf vround(vf x) { return rintf(x); }  // half to even
 
+// The nearest float of few digits: within +-largest, `steps` of them between neighbouring powers of two, of which
+// `least` is the smallest. Adding 1.5 * 2^23 steps and taking them away again rounds to one, half to even.
+BOLT_DEVICE vf vnarrow(vf x, vf largest, vf steps, vf least) {
+  const vf inside = vclip(x, -largest, largest);
+  union {
+    float number;
+    uint32_t bits;
+  } power = {inside};
+  power.bits &= 0x7F800000u;
+  const vf magic = vmax(power.number, least) * (0x1.8p23f / steps);
+  return (inside + magic) - magic;
+}
+
 BOLT_DEVICE vf vexp(vf x) { return expf(x); }
 BOLT_DEVICE vf vexp_nonpositive(vf x) { return expf(x); }
 BOLT_DEVICE vf vlog(vf x) { return logf(x); }
