@@ -188,6 +188,15 @@ def test_the_model_picks_large_tiles_for_large_problems_and_narrow_ones_for_few_
     assert long.stream_k
 
 
+def test_the_model_expects_8_bit_floats_to_gain_less_than_integers_whose_sums_are_exact() -> None:
+    least = []
+    for dtype in (F16, F8E4M3, S8):
+        spec = gemm(dtype, F16, m=4096, n=4096, k=4096)
+        least.append(min(FAMILY.estimate(spec, c, SM90A) for c in FAMILY.configs(spec, SM90A)))
+    half, eight, integers = least
+    assert half > 1.3 * eight > 1.3 * integers
+
+
 def test_units_do_not_depend_on_sizes() -> None:
     config = Sm90Gemm(tile=(128, 128, 64))
     one, other = (
