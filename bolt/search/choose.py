@@ -14,7 +14,7 @@ from bolt.options import Options
 from bolt.report import Event, Progress, Rejection, silent
 from bolt.search.budget import FIRST, Clock, Schedule, expected_us
 from bolt.search.candidates import Enumerated, describe, enumerate_candidates
-from bolt.search.measure import COMPILE, Measurement
+from bolt.search.measure import COMPILE, SPILLS, Measurement
 from bolt.search.operands import constant_bytes
 from bolt.search.records import Records
 from bolt.search.sharing import shared
@@ -27,6 +27,8 @@ LOG = logging.getLogger(__name__)
 
 MARGIN = 0.03
 """A candidate replaces the analytic pick only when it is faster by more than this: less is noise."""
+MOST_SPILLING = 3
+"""Picks that write registers to memory, which nobody timed, before the best estimate ships all the same."""
 _FIRST_GUESS_S = 0.3
 _AHEAD_S, _AHEAD_SHARE = 60.0, 0.5
 """Seconds, and share of the time that is left, for compiling kernels ahead."""
@@ -186,9 +188,11 @@ def _compile_ahead(
 def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[str, Choice]:
     """The picks of all groups, compiled together; a pick that does not compile makes room for the next.
 
-    What is compiled with what depends on the picks alone, not on what the search compiled before.
+    So does one that spills where nothing was timed: no estimate knows of that. What is compiled with what
+    depends on the picks alone, not on what the search compiled before.
     """
     picks: dict[str, tuple[Group, Candidate, Kernel]] = {}
+    spilling: dict[str, tuple[Group, Candidate, Kernel]] = {}
     builder = bench.builder()
     while open_ := [g for g in groups if g.spec.key not in picks]:
         wanted = [(g, _pick(g)) for g in open_]
@@ -198,9 +202,23 @@ def _chosen(groups: Sequence[Group], bench: Bench, progress: Progress) -> dict[s
                 LOG.warning("a kernel that was said to be supported does not compile: %s", result)
                 group.results[candidate] = Measurement(status=COMPILE, reason=str(result))
                 group.last_error = result
+            elif result.resources.spill_bytes and candidate not in group.results:
+                spilling.setdefault(group.spec.key, (group, candidate, result))
+                reason = f"it spills {result.resources.spill_bytes} bytes of registers, and nothing was timed"
+                group.results[candidate] = Measurement(status=SPILLS, reason=reason)
             else:
                 picks[group.spec.key] = group, candidate, result
+        picks |= {key: first for key, first in spilling.items() if key not in picks and _ends(first[0])}
+    for group, candidate, _ in picks.values():
+        if group.failed(candidate):  # all that were tried spill
+            del group.results[candidate]
     return {key: _choice(*pick, bench) for key, pick in picks.items()}
+
+
+def _ends(group: Group) -> bool:
+    """Whether no other candidate is worth compiling than those that spill."""
+    count = sum(m.status == SPILLS for m in group.results.values())
+    return count >= MOST_SPILLING or all(group.failed(c) for c in group.candidates)
 
 
 def _pick(group: Group) -> Candidate:

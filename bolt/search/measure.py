@@ -23,7 +23,7 @@ from bolt.search.memory import MemoryFile
 from bolt.search.operands import Operands
 
 CPU_WORKER, CUDA_WORKER = "bolt.search.worker", "bolt.search.cuda_worker"
-OK, WRONG, CRASH, TIMEOUT, COMPILE = "ok", "wrong", "crash", "timeout", "compile"
+OK, WRONG, CRASH, TIMEOUT, COMPILE, SPILLS = "ok", "wrong", "crash", "timeout", "compile", "spills"
 LIMIT_S = 60.0
 """Seconds one request may take before the child is ended."""
 TIMING_S = 2.0
@@ -35,7 +35,7 @@ class Measurement:
     """What running a candidate gave.
 
     Attributes:
-        status: "ok", or why there is no time: "wrong", "crash", "timeout", "compile".
+        status: "ok", or why there is no time: "wrong", "crash", "timeout", "compile", "spills".
         median_us: median time of one call (0 unless ok).
         min_us: shortest call.
         spread: distance between the quartiles relative to the median.

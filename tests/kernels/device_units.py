@@ -94,7 +94,7 @@ def compiled(sources: Sequence[Source], target: Target, folder: Path) -> list[Bi
     for binary in found:
         assert isinstance(binary, Binary), str(binary)
         if binary.resources.kernels:
-            assert binary.resources.spill_bytes == 0
+            assert binary.resources.spill_bytes == 0, (binary.name, binary.resources)
             assert binary.resources.registers <= 255
     return found  # type: ignore[return-value]
 

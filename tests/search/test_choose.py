@@ -1,16 +1,21 @@
 """From problems to choices, with kernels that misbehave."""
 
+from dataclasses import replace
+
 import pytest
 from search.toy_family import Config, ToyFamily, add_spec, gemm_spec
 
 from bolt.errors import CompileError, TargetError
 from bolt.options import Options
+from bolt.report import silent
 from bolt.search import measure, tune
 from bolt.search.budget import FIRST
 from bolt.search.choose import Problem, clearly_faster, select
 from bolt.search.measure import Measurement
 from bolt.search.records import Records
 from bolt.target import detect
+from bolt.toolchain.build import Builder
+from bolt.toolchain.resources import Kernel, Resources
 
 TARGET = detect()
 SPEC = add_spec()
@@ -76,6 +81,54 @@ def test_a_first_pick_that_does_not_compile_makes_room(tmp_path):
     choice = choose(options, Config(work=1, behaviour="broken"), Config(work=5))
     assert choice.candidate.config == Config(work=5)
     assert "compile" in reasons(choice)
+
+
+def spill(monkeypatch, *works):
+    """Lets the kernels of configs with these amounts of work spill registers, as those of a GPU may."""
+    plain = Builder.build
+
+    def build(self, candidates, progress=silent):
+        made = plain(self, candidates, progress)
+        spilled = Resources(
+            kernels=(Kernel(symbol="k", arch="sm_80", spill_store_bytes=8, spill_load_bytes=4),)
+        )
+        return [
+            replace(k, resources=spilled) if c.config.work in works and not isinstance(k, CompileError) else k
+            for c, k in zip(candidates, made, strict=True)
+        ]
+
+    monkeypatch.setattr(Builder, "build", build)
+
+
+def test_a_pick_that_spills_makes_room_where_nothing_is_timed(tmp_path, monkeypatch):
+    spill(monkeypatch, 1, 2)
+    configs = [Config(work=w) for w in (1, 2, 3, 4)]
+    choice = choose(Options(cache=tmp_path, budget_s=0), *configs)
+    assert choice.candidate.config == Config(work=3) and not choice.resources.spill_bytes
+    said = [r.reason for r in choice.rejected if r.reason.startswith("spills")]
+    assert said == ["spills: it spills 12 bytes of registers, and nothing was timed"] * 2
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        [Config(work=1), Config(work=2)],
+        [Config(work=1), Config(work=2), Config(work=3), Config(work=4)],
+        [Config(work=1), Config(work=2, behaviour="broken")],
+    ],
+    ids=("both", "too-many", "the-other-does-not-compile"),
+)
+def test_the_best_estimate_ships_where_all_that_is_tried_spills(configs, tmp_path, monkeypatch):
+    spill(monkeypatch, 1, 2, 3)
+    choice = choose(Options(cache=tmp_path, budget_s=0), *configs)
+    assert choice.candidate.config == configs[0] and choice.resources.spill_bytes == 12
+    assert "nothing was timed" in choice.reason
+
+
+def test_what_spills_and_is_the_fastest_ships(options, monkeypatch):
+    spill(monkeypatch, 1)
+    choice = choose(options, Config(work=50), Config(work=1))
+    assert choice.candidate.config == Config(work=1) and choice.resources.spill_bytes == 12
 
 
 def test_when_nothing_compiles_the_compiler_is_quoted(options):
