@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bolt.ep.artifact import Artifact
 from bolt.ep.folder import check_free
 from bolt.ep.package import context_node
 from bolt.ep.trial import Trial, run_trial
-from bolt.errors import ArtifactError, ModelError, RuntimeMissing, VerifyError
+from bolt.errors import ArtifactError, KernelError, ModelError, RuntimeMissing, VerifyError
 from bolt.graph.conventions import shared
 from bolt.graph.cover import Cover, Supports, cover
 from bolt.graph.float8 import kept_wide
@@ -33,6 +34,8 @@ from bolt.search.candidates import supports
 from bolt.source import Source
 from bolt.target import Target, by_name, runs_here
 from bolt.types import EIGHT_BIT_FLOATS
+
+LOG = logging.getLogger(__name__)
 
 SLOWER = 0.99
 """Below this measured ratio against stock ONNX Runtime the model is handed back unchanged."""
@@ -87,11 +90,23 @@ def _cached(home: Path) -> Artifact | None:
 def _make(
     given: Source, targets: Sequence[Target], options: Options, progress: Progress, *, everything: bool
 ) -> CompiledModel:
-    """Compile with canonical operators; without them where one would be left to ONNX Runtime."""
-    try:
-        return _compile(given, targets, options, progress, everything=everything, canonical=True)
-    except CanonicalLeft:
-        return _compile(given, targets, options, progress, everything=everything, canonical=False)
+    """Compile with canonical operators; without them where one would be left to ONNX Runtime.
+
+    What no kernel computes right when it is tried is left to ONNX Runtime, too.
+    """
+    canonical, refused = True, dict[str, Rejection]()
+    while True:
+        try:
+            return _compile(
+                given, targets, options, progress, everything=everything, canonical=canonical, refused=refused
+            )
+        except CanonicalLeft:
+            canonical = False
+        except KernelError as error:
+            if error.key in refused:
+                raise
+            LOG.warning("%s; left to ONNX Runtime", error)
+            refused[error.key] = Rejection(stage="measure", subject="kernels", reason=str(error))
 
 
 def _compile(
@@ -102,6 +117,7 @@ def _compile(
     *,
     everything: bool,
     canonical: bool,
+    refused: Mapping[str, Rejection],
 ) -> CompiledModel:
     progress(Event(stage="load", detail=given.name))
     model = load(given.path)
@@ -118,7 +134,9 @@ def _compile(
     nodes = sum(1 for _ in model.graph)
     shapes = infer(model)
     sizes = sample(model, shapes, dict(options.shapes))
-    covered = cover(model, shapes, sizes, _supported_on(targets), conventions=rules, everything=everything)
+    covered = cover(
+        model, shapes, sizes, _supported_on(targets, refused), conventions=rules, everything=everything
+    )
 
     @cache  # the check below, the draft and the package are mostly of the same partitions
     def outlined(names: frozenset[str]) -> onnx.ModelProto:
@@ -162,10 +180,12 @@ def _quantized_as(covered: Cover) -> str:
     return "fp8" if is_float else "int8"
 
 
-def _supported_on(targets: Sequence[Target]) -> Supports:
-    """A spec must have a kernel on every target."""
+def _supported_on(targets: Sequence[Target], refused: Mapping[str, Rejection]) -> Supports:
+    """A spec must have a kernel on every target, and not be among those of these keys."""
 
     def check(spec: Spec) -> Rejection | None:
+        if refused and spec.key in refused:
+            return refused[spec.key]
         return next((r for t in targets if (r := supports(spec, t)) is not None), None)
 
     return check

@@ -8,6 +8,7 @@
     ├── ModuleError       a compiled module could not be loaded, or its run failed
     ├── ArtifactError     a package is missing, damaged, tampered with, or made for something else
     ├── VerifyError       results differ from the reference by more than the tolerance table allows
+    │   └── KernelError   every kernel for one computation failed when it was tried
     └── RuntimeMissing    onnxruntime is not installed, or too old
 
 An expected "no" (this node is not supported, this candidate is slower) is not an exception:
@@ -59,6 +60,15 @@ class VerifyError(BoltError):
     """A result is further from the reference than the tolerance table allows."""
 
     exit_code = 8
+
+
+class KernelError(VerifyError):
+    """Every kernel for a spec crashed, did not end, or computed something else."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+        """Of the spec."""
 
 
 class RuntimeMissing(BoltError):

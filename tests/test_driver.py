@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from bolt.ep.artifact import Artifact
 from bolt.ep.trial import Trial
 from bolt.errors import VerifyError
 from bolt.options import make
+from bolt.search.operands import Operands
+from bolt.verify import Comparison
 
 
 def two_parts() -> onnx.ModelProto:
@@ -53,6 +56,22 @@ def test_a_faster_model_ships_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     artifact, left = optimized([trial(1.3)], monkeypatch, tmp_path)
     assert len(artifact.report["partitions"]) == 2
     assert left == []
+
+
+def test_what_no_kernel_computes_right_is_left_to_ort(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check = Operands.check
+
+    def checked(self: Operands, memory: np.ndarray) -> Comparison:
+        found = check(self, memory)
+        return replace(found, ok=False, reason="it is odd") if self.spec.op == "conv" else found
+
+    monkeypatch.setattr(Operands, "check", checked)
+    options = make(budget="20s", threads=1, cache=tmp_path, ab=False)
+    artifact = driver.optimize(two_parts(), options, everything=True)
+    assert [p["nodes"] for p in artifact.report["partitions"]] == [["n2_Abs", "n3_Tanh", "n4_Neg"]]
+    assert any("failed: wrong: it is odd" in r["reason"] for r in artifact.report["rejections"])
 
 
 def test_small_parts_go_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_sums_are_fp32_whatever_the_stored_type():
     assert tolerance(F16, 10_000) - tolerance(F16, 1) == pytest.approx(growth)
 
 
+def test_what_fp32_can_t_hold_is_infinite():
+    reference = np.array([1e40, -1e40, 1.0])
+    assert compare(np.array([np.inf, -np.inf, 1.0], np.float32), reference, dtype=F32).ok
+    assert not compare(np.array([np.inf, np.inf, 1.0], np.float32), reference, dtype=F32).ok
+    assert not compare(np.array([3e38, -np.inf, 1.0], np.float32), reference, dtype=F32).ok
+
+
 def test_what_f16_can_t_hold_is_clamped():
     reference = np.array([1e6, -1e6, np.inf, 1.0])
     assert compare(convert(reference, F16), reference, dtype=F16)

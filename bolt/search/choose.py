@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bolt.errors import CompileError, TargetError
+from bolt.errors import CompileError, KernelError, TargetError
 from bolt.kernels.family import Candidate, Family
 from bolt.ops.spec import Spec
 from bolt.options import Options
@@ -225,9 +225,8 @@ def _pick(group: Group) -> Candidate:
     """The analytic pick unless something else measured clearly faster."""
     analytic = next((c for c in group.candidates if not group.failed(c)), None)
     if analytic is None:
-        raise group.last_error or CompileError(
-            f"every kernel for {describe(group.spec)} failed: {_failures(group)[0].reason}"
-        )
+        message = f"every kernel for {describe(group.spec)} failed: {_failures(group)[0].reason}"
+        raise group.last_error or KernelError(message, group.spec.key)
     best = group.best
     if best is None:
         return analytic

@@ -82,7 +82,9 @@ def make(spec: Spec, *, seed: int = 0) -> Operands:
     Where such values leave an operation's domain (square root, logarithm, ...), all are positive.
     """
     made = _make(spec, seed, _normal)
-    return made if np.isfinite(made.reference).all() else _make(spec, seed, _positive)
+    with np.errstate(over="ignore"):
+        is_number = np.isfinite(made.reference.astype(np.float32)).all()
+    return made if is_number else _make(spec, seed, _positive)
 
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]

@@ -124,6 +124,14 @@ def test_values_stay_inside_the_domain_of_an_operation():
     assert made.blocks[1].view.min() > 0
 
 
+def test_results_stay_within_the_range_of_fp32():
+    """exp(60 x) of normal values goes beyond it, and an infinite result would be nothing to compare."""
+    b = Builder()
+    result = b.op("exp", b.op("mul", b.input(0), b.const(60.0)))
+    spec = PointwiseSpec(operands=(Operand.dense(F32, (400,)),) * 2, epilogue=b.finish(result))
+    assert operands.make(spec).reference.max() < np.finfo(np.float32).max
+
+
 def test_equal_seeds_give_equal_data():
     for a, b in zip(operands.make(conv()).blocks, operands.make(conv()).blocks, strict=True):
         np.testing.assert_array_equal(a.memory, b.memory)
