@@ -38,6 +38,7 @@ TITLES = {
     "Runtime can't be and uses AVX-512)",
 }
 _BATCHES = (1, 8)
+_EVERY = "beside every peer (`ort_best`: its best settings; TVM is built without tuning)"
 _RANGED = 4
 """Columns of ratios that a table has room to show with their ranges."""
 _DOUBT = (
@@ -75,7 +76,8 @@ def performance(results: Sequence[Result]) -> str:
         part = result.of(kind)
         rows = [row for row in part.rows if row.ratios]
         if rows:
-            parts += [f"**{title}**", *_table(part, kind, rows), *_large_products(part)]
+            others = f", {_EVERY}" if len(part.peers) * 2 > _RANGED else ""
+            parts += [f"**{title}{others}**", *_table(part, kind, rows), *_large_products(part)]
     if not all(row.steady for row in whole.rows):
         parts.append(_DOUBT)
     return "\n\n".join(parts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bolt.bench.layers import Layer
 from bolt.bench.result import Result
+from bolt.bench.why import why
 
 LARGE = 100_000_000
 """Floating-point operations of a step that counts as large."""
@@ -39,7 +40,10 @@ class Products:
         layers = [layer for _, layer in self.steps]
         good = [layer for layer in layers if _of_peak(layer) >= GOOD]
         poor = [(model, layer) for model, layer in self.steps if _of_peak(layer) < POOR]
-        named = ", ".join(f"{model} {layer.name[:40]} {_of_peak(layer):.0%}" for model, layer in poor)
+        models: dict[str, dict[str, None]] = {}
+        for model, layer in poor:
+            models.setdefault(why(layer), {})[model] = None
+        named = "; ".join(f"{reason} ({', '.join(names)})" for reason, names in models.items())
         return (
             f"convolutions and GEMMs of {LARGE / 1e6:.0f} MFLOP and more, {self.kind} {self.threads}T: "
             f"{len(layers)} at {self.mean:.0%} of the peak, {len(good)} of them "

@@ -115,7 +115,7 @@ def test_large_products_are_told_beside_the_peak():
     assert found.mean == pytest.approx(4000 / 6100)
     assert str(found) == (
         "convolutions and GEMMs of 100 MFLOP and more, fp32 1T: 2 at 66% of the peak, 1 of them (34% of "
-        "their time) at 90% or more, 1 below 60%: net conv: c 50%"
+        "their time) at 90% or more, 1 below 60%: the last vector of columns is partly empty (net)"
     )
 
 
