@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from kernels import harness as h
 from kernels.samples import SAMPLES
+from kernels.test_cpu_pointwise import row
 
 from bolt.codegen.simd import emit
-from bolt.epilogue import OPS, Builder, Epilogue
+from bolt.epilogue import OPS
 from bolt.kernels import CPU_FAMILIES
 from bolt.target import AARCH64_PORTABLE
 
@@ -17,7 +18,6 @@ needs_aarch64 = pytest.mark.skipif(
     bool(emulation.obstacle(AARCH64_PORTABLE)), reason=emulation.obstacle(AARCH64_PORTABLE)
 )
 
-PARAMS = 0.75, 1.5
 SPECIAL = np.float32(
     [0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38, 88.5, -103, 0.5, 1.5, 2.5, -0.5, 7]
 )
@@ -44,12 +44,6 @@ def test_every_family_has_a_sample() -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_sample(name: str) -> None:
     SAMPLES[name].check(AARCH64_PORTABLE)
-
-
-def row(name: str) -> Epilogue:
-    """The expression that is just one row of the table."""
-    b, op = Builder(), OPS[name]
-    return b.finish(b.op(name, *(b.input(i) for i in range(op.arity)), params=PARAMS[: op.params]))
 
 
 def rows() -> str:
