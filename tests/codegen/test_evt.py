@@ -42,7 +42,7 @@ def expression(op: str) -> Epilogue:
     """The operation of the accumulator and as many inputs as it takes."""
     builder, row = Builder(), OPS[op]
     arguments = [builder.acc(), *(builder.input(i) for i in range(row.arity - 1))]
-    return builder.finish(builder.op(op, *arguments, params=(0.5, 1.5)[: row.params]))
+    return builder.finish(builder.op(op, *arguments, params=(0.5, 2.0, 0.25)[: row.params]))
 
 
 def run(functors: dict[str, tuple[Epilogue, int, DType]], inputs: list[np.ndarray], folder: Path) -> dict:
