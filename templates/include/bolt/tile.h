@@ -5,9 +5,7 @@
 BOLT_INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 BOLT_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A cursor that pulls the weights needed next into the caches while the current ones are used. Into the nearest, too:
-// Zen 5 drops many of the prefetches that ask for L2 only (a 1x1 convolution 512 -> 2048 of 7x7 pixels: 79 % of the
-// peak against 86 %).
+// A cursor that pulls the weights needed next into the caches while the current ones are used.
 struct Ahead {
   const char* at;
   int64_t bytes;  // between two touches
