@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bolt.graph.attributes import attr, constant, is_op, operand
 from bolt.graph.quantization import DEQUANTIZE, QUANTIZE, along, lies_along, real_constant
 from bolt.graph.raise_quantize import raise_above
-from bolt.graph.rewrite import add_constant, insert_before, nodes_of, producer, remove_dead, replace
+from bolt.graph.rewrite import add_constant, become_constants, insert_before, nodes_of, producer, replace
 from bolt.report import Rejection
 from bolt.types import EIGHT_BIT_FLOATS, DType, convert, from_numpy, from_onnx
 
@@ -29,15 +29,7 @@ class Float8Constants(ir.passes.InPlacePass):
     """Quantizes constants to 8-bit floats, as models do whose exporter keeps their weights in fp32."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in nodes_of(model, QUANTIZE):
-            value = node.outputs[0]
-            floats = None if value.is_graph_output() else _quantized(node)
-            if floats is not None:
-                value.replace_all_uses_with(add_constant(model.graph, floats, value.name or QUANTIZE))
-                remove_dead(node)
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
+        return ir.passes.PassResult(model, modified=become_constants(model, QUANTIZE, _quantized))
 
 
 def _quantized(node: ir.Node) -> np.ndarray | None:
@@ -143,7 +135,7 @@ def _stored_type(value: ir.Value | None) -> DType | None:
     if value is None:
         return None
     source = value.producer()
-    code: int | None = None if value.dtype is None else int(value.dtype)
+    code = _code(value)
     if code is None and is_op(source, QUANTIZE):
         assert source is not None
         zero = operand(source, 2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bolt.epilogue import POINTWISE
 from bolt.graph.attributes import constant
 from bolt.graph.quantization import DEQUANTIZE, dequantized, duplicate, real_constant
-from bolt.graph.rewrite import add_constant, nodes_of, remove_dead
+from bolt.graph.rewrite import become_constants, nodes_of
 from bolt.types import EIGHT_BIT_FLOATS, from_numpy
 
 
@@ -22,20 +23,13 @@ class DequantizeFolding(ir.passes.InPlacePass):
         self.integers = integers
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for node in nodes_of(model, DEQUANTIZE):
-            value = node.outputs[0]
-            stored = constant(node.inputs[0])
-            if value.is_graph_output() or stored is None:
-                continue
-            if not self.integers and from_numpy(stored.dtype) not in EIGHT_BIT_FLOATS:
-                continue
-            found = real_constant(value)
-            if found is not None:
-                value.replace_all_uses_with(add_constant(model.graph, found, value.name or DEQUANTIZE))
-                remove_dead(node)
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
+        return ir.passes.PassResult(model, modified=become_constants(model, DEQUANTIZE, self._real))
+
+    def _real(self, node: ir.Node) -> np.ndarray | None:
+        stored = constant(node.inputs[0])
+        if stored is None or not (self.integers or from_numpy(stored.dtype) in EIGHT_BIT_FLOATS):
+            return None
+        return real_constant(node.outputs[0])
 
 
 class DequantizeSplitting(ir.passes.InPlacePass):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,19 @@ _OWN = frozenset({"QuantizedConv", "QuantizedMatMul"})
 def nodes_of(model: ir.Model, *op_types: str) -> Iterator[ir.Node]:
     """The main graph's nodes of these types, as they were when the iteration began."""
     return (n for n in list(model.graph) if n.graph is not None and is_op(n, *op_types))
+
+
+def become_constants(model: ir.Model, op_type: str, known: Callable[[ir.Node], np.ndarray | None]) -> bool:
+    """Replaces results of `op_type`, but no output of the model, by what `known` says; whether it did."""
+    modified = False
+    for node in nodes_of(model, op_type):
+        value = node.outputs[0]
+        array = None if value.is_graph_output() else known(node)
+        if array is not None:
+            value.replace_all_uses_with(add_constant(model.graph, array, value.name or op_type))
+            remove_dead(node)
+            modified = True
+    return modified
 
 
 def producer(value: ir.Value | None, *op_types: str) -> ir.Node | None:

@@ -59,15 +59,10 @@ def optimized(
     return graph, found
 
 
-def check(
-    model: onnx.ModelProto,
-    *,
-    seed: int = 0,
-    conventions: Conventions = CPU,
-    tolerance: float = 2e-5,
-    **sizes: int,
-) -> Cover:
-    """Lower `model`, run its programs one after the other, and compare with ORT; returns the cover."""
+def beside_ort(
+    model: onnx.ModelProto, conventions: Conventions = CPU, *, seed: int = 0, **sizes: int
+) -> tuple[Cover, list[tuple[np.ndarray, np.ndarray]]]:
+    """Lower `model` and run its programs one after the other; the cover, and each output beside ORT's."""
     found = covered(model, conventions=conventions, **sizes)
     assert [r.reason for r in found.rejections] == []
     values = onnx_models.feeds(model, seed=seed, **sizes)
@@ -79,10 +74,24 @@ def check(
         for one, other in zip(outputs, shared, strict=True):
             np.testing.assert_array_equal(one, other, "sharing memory between temporaries changes the result")
         values |= {v.name: o for v, o in zip(program.outputs, outputs, strict=True)}
-    for name, want in expected.items():
-        got = values[name]
+    pairs = [(values[name], want) for name, want in expected.items()]
+    for got, want in pairs:
         assert got.shape == want.shape
         assert got.dtype == want.dtype
+    return found, pairs
+
+
+def check(
+    model: onnx.ModelProto,
+    *,
+    seed: int = 0,
+    conventions: Conventions = CPU,
+    tolerance: float = 2e-5,
+    **sizes: int,
+) -> Cover:
+    """What `beside_ort` gives is equal within `tolerance`; returns the cover."""
+    found, pairs = beside_ort(model, conventions, seed=seed, **sizes)
+    for got, want in pairs:
         limit = tolerance * max(1.0, np.abs(want).max())
         np.testing.assert_allclose(got, want, rtol=10 * tolerance, atol=limit)
     return found

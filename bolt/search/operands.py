@@ -68,7 +68,7 @@ class Operands:
                 reason=f"it wrote {stray} elements outside its output",
             )  # fmt: skip
         reference = np.broadcast_to(self.reference, after.view.shape)
-        if not (_is_float(out.dtype) or out.dtype in (U8, S8)):
+        if not (out.dtype.is_float or out.dtype in (U8, S8)):
             reference = reference.astype(out.dtype.np)
         products = getattr(self.spec, "math", "f32")
         rounds = any(node.op in ("round", "narrow") for node in self.spec.epilogue.nodes)
@@ -104,14 +104,14 @@ def _make(spec: Spec, seed: int, draw: Draw) -> Operands:
     sums = max(1, spec.flops() // (2 * max(1, math.prod(_dims(spec.out)))))
     for index, operand in enumerate(spec.operands[1:], start=1):
         values[index] = _random(spec, operand, rng, draw)
-        if index in spec.constants and index < spec.extra_base and _is_float(operand.dtype):
+        if index in spec.constants and index < spec.extra_base and operand.dtype.is_float:
             values[index] = _stored(values[index] / math.sqrt(sums), operand.dtype)
-        if index >= spec.extra_base and _is_float(operand.dtype) and _multiplies_integers(spec):
+        if index >= spec.extra_base and operand.dtype.is_float and _multiplies_integers(spec):
             values[index] = _stored(values[index] / (_INTEGERS * math.sqrt(sums)), operand.dtype)
     blocks = tuple(_block(operand, halos.get(index, ())) for index, operand in enumerate(spec.operands))
     for index, value in values.items():
         blocks[index].view[...] = value
-    blocks[0].memory[...] = np.nan if _is_float(spec.out.dtype) else _UNWRITTEN[spec.out.dtype.np.kind]
+    blocks[0].memory[...] = np.nan if spec.out.dtype.is_float else _UNWRITTEN[spec.out.dtype.np.kind]
     with np.errstate(all="ignore"):
         reference = spec.reference([values[i] for i in sorted(values)])[0]
     constants = {index: values[index] for index in spec.constants}
@@ -129,7 +129,7 @@ def constant_bytes(spec: Spec) -> int:
 def _random(spec: Spec, operand: Operand, rng: np.random.Generator, draw: Draw) -> np.ndarray:
     shape = tuple(d if s else 1 for d, s in zip(_dims(operand), _strides(operand), strict=True))
     kind = operand.dtype.np.kind
-    if _is_float(operand.dtype):
+    if operand.dtype.is_float:
         return _stored(draw(rng, shape), operand.dtype)
     if kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
@@ -142,10 +142,6 @@ def _random(spec: Spec, operand: Operand, rng: np.random.Generator, draw: Draw) 
 def _multiplies_integers(spec: Spec) -> bool:
     """Whether sums are large and the epilogue scales them down."""
     return spec.is_product and spec.operands[2].dtype is S8
-
-
-def _is_float(dtype: DType) -> bool:
-    return dtype.is_float
 
 
 def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:

@@ -6,8 +6,6 @@ from typing import Any
 
 import lowered
 import numpy as np
-import onnx_models
-import program_interpreter
 import pytest
 from lowered import covered, ops, optimized
 from quantized_models import E4M3, E5M2, INT8, QuantizedBuilder, feed_forward, float8_net, residual_net
@@ -48,16 +46,8 @@ def check(
         tolerance: relative to the output's range.
         most: share of the elements that may be off: what fp32 rounds differently ends as another float.
     """
-    found = covered(model, conventions=rules, **sizes)
-    assert [r.reason for r in found.rejections] == []
-    values = onnx_models.feeds(model, **sizes)
-    expected = onnx_models.run(model, values)
-    for program in found.programs:
-        outputs = program_interpreter.run(program, [values[v.name] for v in program.inputs])
-        values |= {v.name: o for v, o in zip(program.outputs, outputs, strict=True)}
-    for name, want in expected.items():
-        got = values[name]
-        assert got.shape == want.shape and got.dtype == want.dtype
+    found, pairs = lowered.beside_ort(model, rules, **sizes)
+    for got, want in pairs:
         error = np.abs(got.astype(np.float64) - want.astype(np.float64)) / max(1e-3, np.abs(want).max())
         assert (error > tolerance).mean() <= most, error.max()
     return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import lowered
 import numpy as np
-import onnx_models
-import program_interpreter
 import pytest
 from lowered import covered, ops, optimized
 from onnx_models import ModelBuilder
@@ -29,16 +28,8 @@ def check(model: Any, *, step: float = STEP, most: float = 0.02, **sizes: int) -
         step: of the output's quantization; what fp32 rounds differently may end on the other side.
         most: share of the elements that may be off.
     """
-    found = covered(model, conventions=INT8, **sizes)
-    assert [r.reason for r in found.rejections] == []
-    values = onnx_models.feeds(model, **sizes)
-    expected = onnx_models.run(model, values)
-    for program in found.programs:
-        outputs = program_interpreter.run(program, [values[v.name] for v in program.inputs])
-        values |= {v.name: o for v, o in zip(program.outputs, outputs, strict=True)}
-    for name, want in expected.items():
-        got = values[name]
-        assert got.shape == want.shape and got.dtype == want.dtype
+    found, pairs = lowered.beside_ort(model, INT8, **sizes)
+    for got, want in pairs:
         error = np.abs(got.astype(np.float64) - want.astype(np.float64))
         assert error.max(initial=0) <= 1.001 * step
         assert (error > 1e-5).mean() <= most
